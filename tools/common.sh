@@ -1,0 +1,67 @@
+# Sourced by the scripts of this folder: where things are, and how they speak.
+#
+# A script says one line for each thing it does and hides what a tool prints,
+# unless the tool fails; then the end of its output is shown with a hint.
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=$repo/build
+deps=$build/deps
+
+# Debian's own interpreter, so that a pyenv or conda on PATH changes nothing.
+python=${PYTHON:-/usr/bin/python3}
+
+say() { printf '%s: %s\n' "${0##*/}" "$*"; }
+
+die() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# Addresses of mirrors are nobody's business and differ from machine to machine.
+without_hosts() { sed -E "s#://[^/ ]+#://...#g; s#'[[:alnum:].-]+\.[a-z]{2,}'#'...'#g"; }
+
+# quietly HINT COMMAND...
+# Runs COMMAND with its output in a file. Every 10 seconds a line says how long
+# it has been and what it printed last; if it fails, the last 20 lines and HINT
+# are shown and the script ends.
+quietly() {
+  local hint=$1 log status=0 ticker
+  shift
+  log=$(mktemp)
+  tell_progress "$log" &
+  ticker=$!
+  "$@" >"$log" 2>&1 </dev/null || status=$?
+  kill "$ticker" 2>/dev/null || true
+  wait "$ticker" 2>/dev/null || true
+  if [ "$status" -ne 0 ]; then
+    tail -n 20 "$log" | without_hosts >&2
+    rm -f "$log"
+    die "failed ($status): $1 $2 ... - $hint"
+  fi
+  rm -f "$log"
+}
+
+tell_progress() {
+  local seconds=0
+  trap 'kill "$!" 2>/dev/null; exit' TERM
+  while true; do
+    sleep 10 &
+    wait "$!"
+    seconds=$((seconds + 10))
+    say "  ... ${seconds} s: $(tail -c 400 "$1" | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | without_hosts | cut -c 1-100)"
+  done
+}
+
+# True when FILE holds exactly TEXT: how a fetched or generated thing knows
+# whether it was made from what is asked for now.
+made_from() { [ -e "$1" ] && [ "$(<"$1")" = "$2" ]; }
+
+# lock_or_wait FILE WHAT: one run at a time; a second waits and says so. The
+# lock is held by this script (descriptor 9) and ends with it, however it ends.
+lock_or_wait() {
+  mkdir -p "$(dirname "$1")"
+  exec 9>"$1"
+  flock --nonblock 9 && return
+  say "waiting for another $2 to finish"
+  flock 9
+}
