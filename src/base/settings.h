@@ -1,0 +1,58 @@
+/* Settings: one table (settings.def) makes fields, flags, environment variables, file keys, help and bounds.
+ *
+ * Order of precedence: flag, environment, file, default. Roles get the effective settings from the supervisor through
+ * the environment (settings_environment), so that a settings file that breaks later cannot keep a role from restarting.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum setting_kind { SETTING_KIND_TEXT, SETTING_KIND_SIZE, SETTING_KIND_DURATION, SETTING_KIND_NUMBER, SETTING_KIND_BOOLEAN };
+
+#define SETTING_TYPE_TEXT char *
+#define SETTING_TYPE_SIZE uint64_t
+#define SETTING_TYPE_DURATION uint64_t
+#define SETTING_TYPE_NUMBER uint64_t
+#define SETTING_TYPE_BOOLEAN bool
+
+struct settings {
+#define SETTING(kind, field, initial, minimum, maximum, help) SETTING_TYPE_##kind field;
+#include "base/settings.def"
+#undef SETTING
+};
+
+struct setting {
+    const char *field;   /* "memory_budget", "drain_ms" */
+    const char *name;    /* as users write it in a file: "memory_budget", "drain" */
+    const char *initial; /* default as text */
+    const char *help;
+    enum setting_kind kind;
+    int64_t minimum, maximum;
+    size_t offset; /* in struct settings */
+};
+
+extern const struct setting settings_table[];
+extern const size_t settings_count;
+
+/* All defaults. Free with settings_free(). */
+struct settings *settings_new(void);
+void settings_free(struct settings *settings);
+
+/* Sets one by its user name ("drain", "memory-budget" and "memory_budget" alike). CONFIGURATION error that names it. */
+int settings_set(struct settings *settings, const char *name, const char *value, struct error **ret_error);
+/* Reads an ini file (no sections); an unknown key, a bad value or a broken line is an error with the line number. */
+int settings_read_file(struct settings *settings, const char *path, struct error **ret_error);
+/* Reads SLIPWAY_<NAME>; SLIPWAY_ variables that are no settings are left alone. */
+int settings_read_environment(struct settings *settings, char *const *environment, struct error **ret_error);
+/* What must hold between settings (upstream_timeout ≤ drain, token when not on loopback, …). */
+int settings_check(const struct settings *settings, struct error **ret_error);
+
+/* "SLIPWAY_NAME=value" for every setting, ended by NULL; caller frees each and the array. */
+char **settings_environment(const struct settings *settings);
+/* One setting's value as text; caller frees. */
+char *settings_value(const struct settings *settings, const struct setting *setting);
+/* Whether host:port names a loopback address. */
+bool settings_is_loopback(const char *listen);

@@ -1,0 +1,56 @@
+/* Registries: where models come from. One struct of functions a back-end; registry_find() picks it by the URI's scheme.
+ *
+ * resolve() turns a URI into something exact and immutable (which files, sizes, digests where the source knows them)
+ * without moving bytes; fetch() writes those files into an empty folder. Both block and run on a task's worker thread;
+ * both look at *canceled now and then and give UNAVAILABLE "canceled" when it is set. Errors: CONFIGURATION (the URI is
+ * malformed, or outside what is allowed: final), MODEL_REGISTRY (it lacks the thing: final; it cannot be reached:
+ * transient). May use: base. Back-ends today: file (file:///path, or a path).
+ */
+#pragma once
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct registry_file {
+    char *path;         /* relative, '/'-separated, no "..", not empty */
+    uint64_t size_bytes;
+    char *sha256;       /* hex, or NULL when the source does not know it */
+};
+
+struct registry_resolution {
+    char *resolved_uri; /* exact and immutable where the source has such a thing, else the URI as given */
+    char *location;     /* the back-end's own (file: the real path) */
+    struct registry_file *files;
+    size_t file_count;
+    uint64_t size_bytes;
+};
+void registry_resolution_clear(struct registry_resolution *resolution);
+
+struct registry_context {
+    const char *const *roots; /* file: real paths of the folders that may be read */
+    size_t root_count;
+    uint64_t size_maximum;    /* bytes of one model; 0: none */
+    size_t file_maximum;      /* files of one model */
+    atomic_bool *canceled;
+    void (*on_progress)(uint64_t done_bytes, uint64_t total_bytes, void *context); /* may be NULL */
+    void *progress_context;
+};
+
+struct registry_ops {
+    const char *name;
+    const char *const *schemes; /* ended by NULL; "" stands for a bare path */
+    /* Cheap and local: is this URI well-formed and allowed? Called when a request comes in. CONFIGURATION otherwise. */
+    int (*check)(const struct registry_context *context, const char *uri, struct error **ret_error);
+    int (*resolve)(const struct registry_context *context, const char *uri, struct registry_resolution *ret_resolution,
+                   struct error **ret_error);
+    /* `folder` exists and is empty. What is left there after an error is the caller's to remove. Files are not synced. */
+    int (*fetch)(const struct registry_context *context, const struct registry_resolution *resolution, const char *folder,
+                 struct error **ret_error);
+};
+
+/* The back-end for this URI; CONFIGURATION error that lists the schemes this build has. */
+int registry_find(const char *uri, const struct registry_ops **ret_registry, struct error **ret_error);
+extern const struct registry_ops file_registry;
