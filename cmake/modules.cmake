@@ -1,0 +1,24 @@
+# The may-use table. A module is a folder of src/; USES are the modules whose
+# headers it may include, LIBS the libraries it is linked with.
+# tools/lint-uses reads this file and checks every #include against it.
+
+slipway_module(base       USES                                              LIBS yyjson crypto utf8proc inih math)
+slipway_module(http       USES base                                         LIBS llhttp uv)
+slipway_module(wire       USES base                                         LIBS)
+slipway_module(store      USES base                                         LIBS sqlite)
+slipway_module(registry   USES base                                         LIBS curl crypto)
+slipway_module(package    USES base                                         LIBS archive crypto)
+slipway_module(target     USES base wire                                    LIBS)
+slipway_module(supervisor USES base wire                                    LIBS)
+slipway_module(gateway    USES base http wire store                         LIBS uv)
+slipway_module(controller USES base http wire store registry package target LIBS uv)
+slipway_module(runner     USES base http wire                               LIBS uv onnxruntime utf8proc seccomp)
+slipway_module(client     USES base                                         LIBS curl)
+slipway_module(cli        USES base client                                  LIBS)
+
+# Headers that only these modules may include.
+slipway_header(llhttp.h            ONLY http)
+slipway_header(sqlite3.h           ONLY store)
+slipway_header(uv.h                ONLY http gateway controller runner)
+slipway_header(curl/curl.h         ONLY registry client)
+slipway_header(onnxruntime_c_api.h ONLY runner)

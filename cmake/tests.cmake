@@ -1,0 +1,68 @@
+# Tests in C. Each file of test/unit and test/contract is one program over
+# cmocka and all modules; each test/fuzz/fuzz_NAME.c is a parser's entry, which
+# a normal build runs over test/fuzz/corpus/NAME. They run in the source folder.
+# What they share lies in test/support and test/fakes.
+
+enable_testing()
+list(TRANSFORM slipway_modules PREPEND slipway_ OUTPUT_VARIABLE module_targets)
+
+file(GLOB support CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/support/*.c ${CMAKE_SOURCE_DIR}/test/fakes/*.c)
+if(support)
+  add_library(slipway_test_support STATIC ${support})
+  target_compile_options(slipway_test_support PRIVATE ${slipway_warnings})
+  target_link_libraries(slipway_test_support PUBLIC ${module_targets})
+  list(PREPEND module_targets slipway_test_support)
+endif()
+
+function(slipway_test_program name source)
+  add_executable(${name} ${source} ${ARGN})
+  target_compile_options(${name} PRIVATE ${slipway_warnings})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/test)
+  target_link_libraries(${name} PRIVATE ${module_targets})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test)
+endfunction()
+
+function(slipway_test name label)
+  add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 300)
+endfunction()
+
+# ---- unit, contract ----------------------------------------------------------
+
+pkg_check_modules(cmocka REQUIRED IMPORTED_TARGET cmocka)
+foreach(kind unit contract)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/${kind}/*.c)
+  if(NOT sources)
+    slipway_missing("test/${kind} has no tests")
+  endif()
+  foreach(source IN LISTS sources)
+    cmake_path(GET source STEM name)
+    set(name ${kind}_${name})
+    slipway_test_program(${name} ${source})
+    target_link_libraries(${name} PRIVATE PkgConfig::cmocka)
+    slipway_test(${name} ${kind} ${name})
+  endforeach()
+endforeach()
+
+# ---- fuzz --------------------------------------------------------------------
+
+file(GLOB replay_main CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/fuzz/replay_main.c)
+file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/fuzz/fuzz_*.c)
+if(NOT sources OR (NOT SLIPWAY_FUZZ AND NOT replay_main))
+  slipway_missing("fuzz targets: they are test/fuzz/fuzz_*.c with replay_main.c")
+  return()
+endif()
+foreach(source IN LISTS sources)
+  cmake_path(GET source STEM name)
+  string(REGEX REPLACE "^fuzz_" "" corpus ${name})
+  set(corpus ${CMAKE_SOURCE_DIR}/test/fuzz/corpus/${corpus})
+  if(SLIPWAY_FUZZ)
+    slipway_test_program(${name} ${source})
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    slipway_test(${name} fuzz ${name} -runs=0 ${corpus})
+  else()
+    slipway_test_program(${name} ${source} ${replay_main})
+    slipway_test(${name} fuzz ${name} ${corpus})
+  endif()
+  target_compile_options(${name} PRIVATE -Wno-missing-prototypes) # libFuzzer has no header
+endforeach()
