@@ -22,7 +22,8 @@ void *mem_zeroed(size_t count, size_t size) {
 
 void *mem_resize(void *memory, size_t count, size_t size) {
     if (size && count > SIZE_MAX / size) end_when_gone(NULL);
-    return end_when_gone(realloc(memory, count * size ? count * size : 1));
+    size_t bytes = count * size;
+    return end_when_gone(realloc(memory, bytes ? bytes : 1));
 }
 
 void *mem_copy(const void *bytes, size_t size) {
