@@ -65,3 +65,22 @@ lock_or_wait() {
   say "waiting for another $2 to finish"
   flock 9
 }
+
+# make_venv NAME REQUIREMENTS... : build/NAME with what the files require and
+# nothing else. Made again when a file or the interpreter has changed.
+make_venv() {
+  local name=$1 folder=$build/$1 source requirements
+  shift
+  source=$("$python" -V; sha256sum "$@" | cut -d ' ' -f 1)
+  ! made_from "$folder/.from" "$source" || return 0
+  lock_or_wait "$build/.$name.lock" "$name"
+  ! made_from "$folder/.from" "$source" || return 0
+  say "making build/$name: Python packages of $(echo "$@" | sed "s#$repo/##g")"
+  rm -rf "$folder"
+  quietly "is python3-venv installed?" "$python" -m venv "$folder"
+  for requirements in "$@"; do
+    quietly "is the network there? pip's settings are used as they are" \
+      "$folder/bin/python" -m pip --disable-pip-version-check install --no-deps --progress-bar off -r "$requirements"
+  done
+  printf '%s\n' "$source" >"$folder/.from"
+}
