@@ -1,18 +1,26 @@
-/* The store: one small SQL surface over a driver (SQLite now; PostgreSQL is a second struct store_driver with the same queries).
+/* The store: one small SQL surface over a driver (SQLite now; PostgreSQL is a second struct store_driver with the same
+ * queries).
  *
  * A struct store is one connection. The writing connection of the control database belongs to the controller, which
  * guards it with store_begin()/store_commit(): they hold a mutex, so that any of its worker threads may run a transaction
- * while the others wait. Gateways open the same file read-only (store_open_reader) and use it on one worker at a time.
- * Rules S1 to S5. No connection crosses a fork. May use: base.
+ * while the others wait. A transaction begins and ends on one thread, and a thread has one at a time. Gateways open the
+ * same file read-only (store_open_reader) and use it on one worker at a time. Rules S1 to S5. No connection crosses a
+ * fork: its calls fail in the child. May use: base.
  *
- *     struct store_transaction *tx; …
- *     store_begin(store, &tx)                       BEGIN IMMEDIATE; locks
- *     store_run(tx, "UPDATE tasks SET status = ? WHERE id = ?", "tt", status, id)
- *     store_query(tx, &rows, "SELECT … WHERE …", "i", number)   then while (store_next(rows)) … store_text(rows, 0)
- *     store_commit(tx) or store_rollback(tx)        unlocks
+ *     _cleanup_transaction_ struct store_transaction *tx = NULL;
+ *     _cleanup_rows_ struct store_rows *rows = NULL;
+ *     store_begin(store, &tx, ret_error)                                        BEGIN IMMEDIATE; locks
+ *     store_run(tx, NULL, ret_error, "UPDATE tasks SET status = ? WHERE id = ?", "tt", status, id)
+ *     store_query(tx, &rows, ret_error, "SELECT … WHERE …", "i", number)        then while (store_next(rows, …) > 0) …
+ *     store_commit(TAKE(tx), ret_error)                                         unlocks
  *
- * Parameter kinds in the format string: t text (NULL gives SQL NULL), i int64_t, d double, b const void * + size_t.
- * Statements are prepared once and kept (keyed by the address of the SQL text: pass literals).
+ * Parameter kinds in the format string: t text (NULL gives SQL NULL), i int64_t, d double, b const void * + size_t (NULL
+ * gives SQL NULL). They are copied. Pass exactly these types: an int for an i is a fault (cast it). Statements are
+ * prepared once and kept (keyed by the address of the SQL text: pass literals).
+ *
+ * Errors, all naming the file: UNAVAILABLE and transient when it is busy, the disk is full or memory is gone; CONFLICT
+ * for a UNIQUE violation; DEPLOYMENT for the rest. After a CONFLICT that one statement is undone and the transaction goes
+ * on; after any other error the transaction can only be rolled back: its further calls and its commit fail.
  */
 #pragma once
 #include <stdbool.h>
@@ -25,18 +33,24 @@ struct store;
 struct store_transaction;
 struct store_rows;
 
-/* Opens or makes <state>/control.db and migrates it. Errors: a database from a newer version (CONFIGURATION, says both
- * numbers), not a database, no space, unwritable, a network file system. */
+/* Opens or makes <state>/control.db (mode 0600; its folder must be there) and migrates it. CONFIGURATION errors: a
+ * database from a newer version (says both numbers), not a database, an unwritable folder, a network file system, an
+ * SQLite library that is too old (S1). UNAVAILABLE: no space, another process holds it. */
 int store_open(const char *path, struct store **ret_store, struct error **ret_error);
-/* Read-only; UNAVAILABLE (transient) when the file or its schema is not there yet. */
+/* Read-only, without checkpoints (S2); UNAVAILABLE (transient) when the file or its schema is not there yet. */
 int store_open_reader(const char *path, struct store **ret_store, struct error **ret_error);
-void store_close(struct store *store);
+void store_close(struct store *store); /* no transaction may be running; NULL is fine */
 
-/* Write transaction (reader: a read snapshot). Blocks on the mutex and up to 10 s on SQLite's lock. */
+/* True from a failed fsync or a damaged file on: every later call fails and says so. The role should end; the one that is
+ * started next opens the file anew. Any thread. */
+bool store_is_broken(struct store *store);
+
+/* Write transaction (reader: a snapshot, taken by its first query). Blocks on the mutex and up to 10 s on SQLite's lock. */
 int store_begin(struct store *store, struct store_transaction **ret_transaction, struct error **ret_error);
-/* Durable when it returns 0 (synchronous=FULL). On an error the transaction is rolled back. Either way it is over. */
+/* Durable when it returns 0 (synchronous=FULL). On an error the transaction is rolled back, except when the store is
+ * broken from then on: then only the next opening tells. Either way it is over, and its rows have ended. */
 int store_commit(struct store_transaction *transaction, struct error **ret_error);
-void store_rollback(struct store_transaction *transaction); /* NULL is fine */
+void store_rollback(struct store_transaction *transaction); /* NULL is fine; its rows have ended */
 static inline void store_rollback_pointer(struct store_transaction **transaction) {
     store_rollback(*transaction);
 }
@@ -45,6 +59,7 @@ static inline void store_rollback_pointer(struct store_transaction **transaction
 /* Runs a statement; *ret_changes (may be NULL) is how many rows it changed. A UNIQUE violation is ERROR_CONFLICT. */
 int store_run(struct store_transaction *transaction, int64_t *ret_changes, struct error **ret_error, const char *sql,
               const char *kinds, ...);
+/* Rows stand before the first one; free them with store_rows_free(), before or after the transaction's end. */
 int store_query(struct store_transaction *transaction, struct store_rows **ret_rows, struct error **ret_error,
                 const char *sql, const char *kinds, ...);
 /* 1: a row is there; 0: no more; negative: failed. */
@@ -54,11 +69,14 @@ static inline void store_rows_free_pointer(struct store_rows **rows) {
     store_rows_free(*rows);
 }
 #define _cleanup_rows_ __attribute__((cleanup(store_rows_free_pointer)))
-/* Columns from 0. Text is valid until the next store_next(); NULL for SQL NULL. */
+/* Columns from 0, of the row that store_next() gave. Text and bytes are valid until the next store_next(); NULL for SQL
+ * NULL. */
 const char *store_text(struct store_rows *rows, int column);
 char *store_text_copy(struct store_rows *rows, int column);
+const void *store_bytes(struct store_rows *rows, int column, size_t *ret_size);
 int64_t store_number(struct store_rows *rows, int column);
 double store_real(struct store_rows *rows, int column);
 bool store_is_null(struct store_rows *rows, int column);
-/* PASSIVE checkpoint of the write-ahead log; the checkpointing process only (S2). */
+/* PASSIVE checkpoint of the write-ahead log; the checkpointing process only (S2). Commits do it by themselves when the log
+ * has grown to 1000 pages. */
 int store_checkpoint(struct store *store, struct error **ret_error);

@@ -1,0 +1,81 @@
+/* Numbered migrations. schema_NNN.inc is the step to version NNN: adjacent C strings that make one script. A step runs in
+ * one transaction together with the new version's number, so that a kill in the middle leaves the version before. They
+ * only ever grow: a step that was released is never edited. */
+#include <inttypes.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+#include "store/store-internal.h"
+
+static const char *const steps[] = {
+    /* schema_001.inc */
+#include "store/schema_001.inc"
+    ,
+};
+
+int64_t store_schema_version(void) {
+    return (int64_t)ARRAY_SIZE(steps);
+}
+
+static int refuse_newer(const char *path, int64_t version, struct error **ret_error) {
+    return error_set(ret_error, ERROR_CONFIGURATION,
+                     "open %s: it was written by a newer Slipway (schema version %" PRId64
+                     ", and this one knows versions up to %" PRId64 "); start the newer one, or restore a backup",
+                     path, version, store_schema_version());
+}
+
+/* One step, if it is still due. *ret_version is the version after it. */
+static int migrate_once(const struct store_driver *driver, struct store_connection *connection, const char *path,
+                        int64_t *ret_version, struct error **ret_error) {
+    int result = driver->begin(connection, ret_error);
+    if (result < 0) return result;
+    int64_t version = 0; /* asked again: another process may have been first */
+    result = driver->get_version(connection, &version, ret_error);
+    if (result < 0) goto failed;
+    if (version > store_schema_version()) {
+        result = refuse_newer(path, version, ret_error);
+        goto failed;
+    }
+    if (version < store_schema_version()) {
+        if ((result = driver->script(connection, steps[version], ret_error)) < 0) goto failed;
+        if ((result = driver->set_version(connection, ++version, ret_error)) < 0) goto failed;
+    }
+    result = driver->commit(connection, ret_error);
+    if (result < 0) return result;
+    *ret_version = version;
+    return 0;
+failed:
+    driver->rollback(connection);
+    return result;
+}
+
+int store_migrate(const struct store_driver *driver, struct store_connection *connection, const char *path,
+                  struct error **ret_error) {
+    int64_t version = 0;
+    int result = driver->get_version(connection, &version, ret_error);
+    if (result < 0) return result;
+    if (version > store_schema_version()) return refuse_newer(path, version, ret_error);
+    while (version < store_schema_version()) {
+        int64_t next = version + 1;
+        result = migrate_once(driver, connection, path, &version, ret_error);
+        if (result < 0) {
+            error_wrap(ret_error, "bring %s to schema version %" PRId64, path, next);
+            return result;
+        }
+    }
+    return 0;
+}
+
+int store_check_schema(const struct store_driver *driver, struct store_connection *connection, const char *path,
+                       struct error **ret_error) {
+    int64_t version = 0;
+    int result = driver->get_version(connection, &version, ret_error);
+    if (result < 0) return result;
+    if (version > store_schema_version()) return refuse_newer(path, version, ret_error);
+    if (version == store_schema_version()) return 0;
+    error_set(ret_error, ERROR_UNAVAILABLE,
+              "open %s: its schema is not ready yet (version %" PRId64 " of %" PRId64 "); the controller makes it", path,
+              version, store_schema_version());
+    error_mark_transient(ret_error);
+    return -(int)ERROR_UNAVAILABLE;
+}
