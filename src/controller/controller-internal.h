@@ -77,6 +77,10 @@ bool deployment_status_parse(const char *name, enum deployment_status *ret_statu
 /* By id or by any name that answers (inactive ones by id only). RESOURCE_NOT_FOUND otherwise. */
 int deployment_load(struct store_transaction *tx, const char *id_or_name, struct deployment *ret_deployment,
                     struct error **ret_error);
+/* Newest first, then id; status NULL: all. *ret_total counts all pages. Free with deployment_list_free(). */
+int deployment_list(struct store_transaction *tx, const char *status, int64_t limit, int64_t offset,
+                    struct deployment **ret_deployments, size_t *ret_count, int64_t *ret_total, struct error **ret_error);
+void deployment_list_free(struct deployment *deployments, size_t count);
 /* The only function that changes a status: row, updated_at and event in the caller's transaction. message and error may
  * be NULL (then those columns become NULL). */
 int deployment_set_status(struct store_transaction *tx, const char *deployment_id, enum deployment_status status,
@@ -125,8 +129,8 @@ int task_set_status(struct store_transaction *tx, const char *task_id, enum task
                     const struct error *error, struct error **ret_error);
 
 /* What undo_json holds: {"status","message","revision","replicas","cpu","memory_bytes","gpu","tags_json","name"} as they were
- * before the operation; a refusal or a cancel puts all of it back (names too); a failure puts back nothing but keeps
- * serving_revision as it is. A task without undo_json (deploy) leaves the deployment `failed` when refused or failed; a
+ * before the operation; a refusal or a cancel puts all of it back (names too); undo_json then holds what the operation had
+ * set, so that a restart of the task can set it again. A failure puts back nothing and keeps serving_revision as it is. A task without undo_json (deploy) leaves the deployment `failed` when refused or failed; a
  * canceled deploy is undone to `inactive` through the steps of delete. */
 int operation_undo(struct store_transaction *tx, const struct task *task, const char *reason, struct error **ret_error);
 
@@ -190,5 +194,7 @@ struct wire_message;
 bool api_take_message(struct api *api, const struct wire_message *message);
 /* Sends a message to the supervisor; loop thread only (controller.c). */
 void controller_say(struct controller *controller, const struct wire_message *message);
+/* Proportional set size of a process in bytes, 0 when it has gone (api_processes.c). Blocking. */
+uint64_t process_memory_bytes(uint64_t pid);
 /* Prometheus text of the task and replica metrics (metrics.c); caller frees. Blocking (store). */
 char *controller_metrics(struct controller *controller);

@@ -1,0 +1,184 @@
+#include "controller/request.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+#include "target/target.h"
+
+#define REPLICAS_MAXIMUM 1000
+#define CPU_MAXIMUM 1024
+#define GPU_MAXIMUM 1024
+
+void request_clear(struct deployment_request *request) {
+    free(request->name);
+    free(request->model_uri);
+    free(request->target_json);
+    free(request->recipe_json);
+    free(request->tags_json);
+    *request = (struct deployment_request){0};
+}
+
+static char *inside(const char *where, const char *field) {
+    return text_format("%s%s%s", where, *where ? "." : "", field);
+}
+
+static int parse_resources(yyjson_val *resources, const char *where, double *ret_cpu, int64_t *ret_memory_bytes,
+                           int64_t *ret_gpu, struct error **ret_error) {
+    static const char *const known[] = {"cpu", "memory", "gpu"};
+    int result = json_check_fields(resources, where, known, ARRAY_SIZE(known), ret_error);
+    if (result < 0) return result;
+    result = json_get_real(resources, where, "cpu", false, 0, CPU_MAXIMUM, ret_cpu, ret_error);
+    if (result < 0) return result;
+    result = json_get_number(resources, where, "gpu", false, 0, GPU_MAXIMUM, ret_gpu, ret_error);
+    if (result < 0) return result;
+    yyjson_val *memory = yyjson_obj_get(resources, "memory");
+    if (!memory || yyjson_is_null(memory)) return 0;
+    if (!yyjson_is_str(memory))
+        return json_get_number(resources, where, "memory", false, 0, INT64_MAX, ret_memory_bytes, ret_error);
+    uint64_t bytes = 0;
+    if (!text_parse_size(yyjson_get_str(memory), &bytes) || bytes > INT64_MAX)
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "the field %s.memory must be a number of bytes or a size like \"2Gi\", not \"%.64s\"", where,
+                         yyjson_get_str(memory));
+    *ret_memory_bytes = (int64_t)bytes;
+    return 0;
+}
+
+/* What of a target configuration has a type, and which values are known. */
+static int check_target(yyjson_val *target, const char *where, int64_t *ret_replicas, struct error **ret_error) {
+    static const char *const known[] = {"type", "target", "serving_image", "replicas", "port", "strategy", "env",
+                                        "input_uri", "output_uri", "format", "batch_size", "on_error"};
+    int result = json_check_fields(target, where, known, ARRAY_SIZE(known), ret_error);
+    if (result < 0) return result;
+    const char *type = NULL, *name = "local", *strategy = "rolling", *text = NULL;
+    int64_t number = 0;
+    yyjson_val *environment = NULL;
+    if ((result = json_get_text(target, where, "type", true, &type, ret_error)) < 0 ||
+        (result = json_get_text(target, where, "target", false, &name, ret_error)) < 0 ||
+        (result = json_get_text(target, where, "strategy", false, &strategy, ret_error)) < 0 ||
+        (result = json_get_text(target, where, "serving_image", false, &text, ret_error)) < 0 ||
+        (result = json_get_number(target, where, "port", false, 1, 65535, &number, ret_error)) < 0 ||
+        (result = json_get_number(target, where, "replicas", false, 1, REPLICAS_MAXIMUM, ret_replicas, ret_error)) < 0 ||
+        (result = json_get_object(target, where, "env", false, &environment, ret_error)) < 0)
+        return result;
+    if (text_equal(type, "batch_inference_job"))
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "%s.type batch_inference_job is not in this build, which has: api_service", where);
+    if (!text_equal(type, "api_service"))
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "%s.type must be api_service or batch_inference_job, not \"%.64s\"", where, type);
+    if (!text_equal(strategy, "rolling") && !text_equal(strategy, "recreate"))
+        return error_set(ret_error, ERROR_CONFIGURATION, "%s.strategy must be rolling or recreate, not \"%.64s\"", where,
+                         strategy);
+    size_t index, maximum;
+    yyjson_val *key, *value;
+    yyjson_obj_foreach(environment, index, maximum, key, value) {
+        if (!yyjson_is_str(value))
+            return error_set(ret_error, ERROR_CONFIGURATION, "the field %s.env.%.64s must be a string", where,
+                             yyjson_get_str(key));
+    }
+    static const char *const batch_only[] = {"input_uri", "output_uri", "format", "batch_size", "on_error"};
+    for (size_t i = 0; i < ARRAY_SIZE(batch_only); i++)
+        if (yyjson_obj_get(target, batch_only[i]))
+            return error_set(ret_error, ERROR_CONFIGURATION, "the field %s.%s belongs to the type batch_inference_job",
+                             where, batch_only[i]);
+    const struct target_ops *ops = NULL;
+    return target_find(name, &ops, ret_error);
+}
+
+static int parse_target(yyjson_val *object, const char *where, bool required, struct deployment_request *request,
+                        struct error **ret_error) {
+    _cleanup_free_ char *path = inside(where, "deployment_target_config");
+    yyjson_val *target = NULL;
+    int result = json_get_object(object, where, "deployment_target_config", required, &target, ret_error);
+    if (result < 0) return result;
+    if (!target) {
+        request->target_json = text_copy("{\"type\":\"api_service\"}");
+        return 0;
+    }
+    result = check_target(target, path, &request->replicas, ret_error);
+    if (result >= 0) request->target_json = json_write_canonical(target);
+    return result;
+}
+
+static int check_uri(const struct registry_context *registry, const char *where, const char *uri, struct error **ret_error) {
+    const struct registry_ops *back_end = NULL;
+    int result = registry_find(uri, &back_end, ret_error);
+    if (result >= 0) result = back_end->check(registry, uri, ret_error);
+    return result < 0 ? error_wrap(ret_error, "%s%smodel_uri", where, *where ? "." : "") : 0;
+}
+
+static int parse_optional_objects(yyjson_val *object, const char *where, struct deployment_request *request,
+                                  struct error **ret_error) {
+    yyjson_val *tags = NULL, *recipe = NULL, *resources = NULL;
+    int result;
+    if ((result = json_get_object(object, where, "tags", false, &tags, ret_error)) < 0 ||
+        (result = json_get_object(object, where, "recipe", false, &recipe, ret_error)) < 0 ||
+        (result = json_get_object(object, where, "resource_allocation", false, &resources, ret_error)) < 0)
+        return result;
+    request->tags_json = tags ? json_write_value(tags, NULL) : text_copy("{}");
+    request->recipe_json = recipe ? json_write_canonical(recipe) : NULL;
+    if (!resources) return 0;
+    _cleanup_free_ char *path = inside(where, "resource_allocation");
+    return parse_resources(resources, path, &request->cpu, &request->memory_bytes, &request->gpu, ret_error);
+}
+
+static int parse_fields(yyjson_val *object, const char *where, enum request_form form,
+                        const struct registry_context *registry, struct deployment_request *request,
+                        struct error **ret_error) {
+    static const char *const known[] = {"model_uri",           "deployment_target_config", "resource_allocation", "tags",
+                                        "recipe", "deployment_name"};
+    bool whole = form == REQUEST_WHOLE;
+    int result = json_check_fields(object, where, known, ARRAY_SIZE(known) - !whole, ret_error);
+    if (result < 0) return result;
+    const char *name = NULL, *uri = NULL;
+    if ((result = json_get_text(object, where, "deployment_name", whole, &name, ret_error)) < 0 ||
+        (result = json_get_text(object, where, "model_uri", whole, &uri, ret_error)) < 0)
+        return result;
+    if (whole && (!text_is_name(name) || text_is_uuid(name)))
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "deployment_name must be letters, digits, '.', '_' and '-', begin with a letter or digit, have "
+                         "at most 128 characters and not the shape of a UUID; it is \"%.128s\"",
+                         name);
+    request->name = text_copy(name);
+    request->model_uri = text_copy(uri);
+    if ((result = parse_target(object, where, whole, request, ret_error)) < 0) return result;
+    if ((result = parse_optional_objects(object, where, request, ret_error)) < 0) return result;
+    return uri ? check_uri(registry, where, uri, ret_error) : 0;
+}
+
+int request_parse(yyjson_val *object, const char *where, enum request_form form, const struct registry_context *registry,
+                  struct deployment_request *ret_request, struct error **ret_error) {
+    _cleanup_request_ struct deployment_request request = {.replicas = 1};
+    int result = parse_fields(object, where, form, registry, &request, ret_error);
+    if (result < 0) return result;
+    *ret_request = request;
+    request = (struct deployment_request){0};
+    return 0;
+}
+
+int request_parse_patch(yyjson_val *object, struct deployment_patch *ret_patch, struct error **ret_error) {
+    static const char *const known[] = {"replicas", "resource_allocation", "tags"};
+    struct deployment_patch patch = {.replicas = -1};
+    yyjson_val *resources = NULL, *tags = NULL;
+    int result;
+    if ((result = json_check_fields(object, "", known, ARRAY_SIZE(known), ret_error)) < 0 ||
+        (result = json_get_number(object, "", "replicas", false, 1, REPLICAS_MAXIMUM, &patch.replicas, ret_error)) < 0 ||
+        (result = json_get_object(object, "", "resource_allocation", false, &resources, ret_error)) < 0 ||
+        (result = json_get_object(object, "", "tags", false, &tags, ret_error)) < 0)
+        return result;
+    if (resources && (result = parse_resources(resources, "resource_allocation", &patch.cpu, &patch.memory_bytes,
+                                               &patch.gpu, ret_error)) < 0)
+        return result;
+    patch.has_replicas = patch.replicas >= 0;
+    patch.has_resources = resources != NULL;
+    patch.has_tags = tags != NULL;
+    if (!patch.has_replicas && !patch.has_resources && !patch.has_tags)
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "the PATCH changes nothing: give replicas, resource_allocation or tags");
+    patch.tags_json = tags ? json_write_value(tags, NULL) : NULL;
+    *ret_patch = patch;
+    return 0;
+}
