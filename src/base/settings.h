@@ -18,14 +18,20 @@ enum setting_kind { SETTING_KIND_TEXT, SETTING_KIND_SIZE, SETTING_KIND_DURATION,
 #define SETTING_TYPE_NUMBER uint64_t
 #define SETTING_TYPE_BOOLEAN bool
 
+/* What the field of a setting is called in struct settings: its unit is in its name. */
+#define SETTING_FIELD_TEXT(name) name
+#define SETTING_FIELD_SIZE(name) name
+#define SETTING_FIELD_DURATION(name) name##_ms
+#define SETTING_FIELD_NUMBER(name) name
+#define SETTING_FIELD_BOOLEAN(name) name
+
 struct settings {
-#define SETTING(kind, field, initial, minimum, maximum, help) SETTING_TYPE_##kind field;
+#define SETTING(kind, name, initial, minimum, maximum, help) SETTING_TYPE_##kind SETTING_FIELD_##kind(name);
 #include "base/settings.def"
 #undef SETTING
 };
 
 struct setting {
-    const char *field;   /* "memory_budget", "drain_ms" */
     const char *name;    /* as users write it in a file: "memory_budget", "drain" */
     const char *initial; /* default as text */
     const char *help;
@@ -41,10 +47,16 @@ extern const size_t settings_count;
 struct settings *settings_new(void);
 void settings_free(struct settings *settings);
 
-/* Sets one by its user name ("drain", "memory-budget" and "memory_budget" alike). CONFIGURATION error that names it. */
+/* Sets one by its user name ("drain", "memory-budget" and "memory_budget" alike). CONFIGURATION error that names it and,
+ * for an unknown name, the nearest known one. */
 int settings_set(struct settings *settings, const char *name, const char *value, struct error **ret_error);
-/* Reads an ini file (no sections); an unknown key, a bad value or a broken line is an error with the line number. */
+/* Reads "name = value" lines; blank lines and lines that begin with '#' or ';' are passed over, and the value is all up to
+ * the line's end. An unknown or repeated name, a bad value, a section or a broken line is an error with the line number.
+ * At most 1 MiB. Blocking. */
 int settings_read_file(struct settings *settings, const char *path, struct error **ret_error);
+/* The same of bytes[0..size), which came from `where`. */
+int settings_read_text(struct settings *settings, const char *bytes, size_t size, const char *where,
+                       struct error **ret_error);
 /* Reads SLIPWAY_<NAME>; SLIPWAY_ variables that are no settings are left alone. */
 int settings_read_environment(struct settings *settings, char *const *environment, struct error **ret_error);
 /* What must hold between settings (upstream_timeout ≤ drain, token when not on loopback, …). */
@@ -54,5 +66,11 @@ int settings_check(const struct settings *settings, struct error **ret_error);
 char **settings_environment(const struct settings *settings);
 /* One setting's value as text; caller frees. */
 char *settings_value(const struct settings *settings, const struct setting *setting);
+/* The setting of that name ('-' and '_' alike), or NULL. */
+const struct setting *settings_find(const char *name);
+
+/* Takes "127.0.0.1:8400", "[::1]:8400" or "localhost:8400" apart: *ret_host (an address in numbers, without brackets; caller
+ * frees) and the port, which may be 0. False when it is not of that form. */
+bool settings_parse_listen(const char *listen, char **ret_host, uint16_t *ret_port);
 /* Whether host:port names a loopback address. */
 bool settings_is_loopback(const char *listen);
