@@ -54,4 +54,4 @@ add_custom_target(slipway_version
   COMMAND ${CMAKE_COMMAND} -D source=${CMAKE_SOURCE_DIR} -D output=${slipway_generated}/slipway_version.h
           -D version=${PROJECT_VERSION} -P ${CMAKE_SOURCE_DIR}/cmake/version.cmake
   BYPRODUCTS ${slipway_generated}/slipway_version.h
-  COMMENT "" VERBATIM)
+  COMMENT "Looking at the version" VERBATIM)

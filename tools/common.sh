@@ -84,3 +84,18 @@ make_venv() {
   done
   printf '%s\n' "$source" >"$folder/.from"
 }
+
+# build_in FOLDER CMAKE-OPTIONS... : configures when the options are new, builds
+# what changed.
+build_in() {
+  local folder=$1
+  shift
+  set -- -DSLIPWAY_COMPLETE="${SLIPWAY_COMPLETE:-OFF}" "$@"
+  if [ ! -e "$folder/build.ninja" ] || ! made_from "$folder/.options" "$*"; then
+    say "configuring ${folder#"$repo/"}"
+    quietly "the cause stands above" cmake -S "$repo" -B "$folder" -G Ninja "$@"
+    printf '%s\n' "$*" >"$folder/.options"
+  fi
+  say "building ${folder#"$repo/"}"
+  NINJA_STATUS='  [%f/%t] ' cmake --build "$folder"
+}
