@@ -4,7 +4,18 @@
  * without moving bytes; fetch() writes those files into an empty folder. Both block and run on a task's worker thread;
  * both look at *canceled now and then and give UNAVAILABLE "canceled" when it is set. Errors: CONFIGURATION (the URI is
  * malformed, or outside what is allowed: final), MODEL_REGISTRY (it lacks the thing: final; it cannot be reached:
- * transient). May use: base. Back-ends today: file (file:///path, or a path).
+ * transient). The disk that is written to being full is UNAVAILABLE and transient. Any number of calls may run at once.
+ * May use: base. Back-ends today: file.
+ *
+ * The file registry: file:///path (RFC 8089, percent-encoded) or an absolute path as it is; a folder, or one .onnx
+ * file, which is fetched under the name model.onnx. Only what lies inside a root is read, and a name leads no further
+ * than what it names: whether by "..", by links or by hard links.
+ *   - A symbolic link is followed when its target is a plain file inside a root, and fetched under the link's name; a
+ * link to a folder is refused.
+ *   - A file with several names (hard links) is taken when all of them lie inside the roots; otherwise it is refused,
+ * since whoever can write to the model's folder could give a name in it to a file from elsewhere.
+ *   - Devices, pipes and sockets are refused. ".git" and ".cache" are left out.
+ *   - What was resolved is what is fetched: a file that is gone or changed between is MODEL_REGISTRY, transient.
  */
 #pragma once
 #include <stdatomic.h>
@@ -15,14 +26,14 @@
 #include "base/error.h"
 
 struct registry_file {
-    char *path;         /* relative, '/'-separated, no "..", not empty */
+    char *path; /* relative, '/'-separated, no "..", not empty */
     uint64_t size_bytes;
-    char *sha256;       /* hex, or NULL when the source does not know it */
+    char *sha256; /* hex, or NULL when the source does not know it */
 };
 
 struct registry_resolution {
     char *resolved_uri; /* exact and immutable where the source has such a thing, else the URI as given */
-    char *location;     /* the back-end's own (file: the real path) */
+    char *location; /* the back-end's own (file: the real path of the folder or file) */
     struct registry_file *files;
     size_t file_count;
     uint64_t size_bytes;
@@ -32,9 +43,9 @@ void registry_resolution_clear(struct registry_resolution *resolution);
 struct registry_context {
     const char *const *roots; /* file: real paths of the folders that may be read */
     size_t root_count;
-    uint64_t size_maximum;    /* bytes of one model; 0: none */
-    size_t file_maximum;      /* files of one model */
-    atomic_bool *canceled;
+    uint64_t size_maximum; /* bytes of one model; 0: none */
+    size_t file_maximum; /* files of one model; 0: none but the back-end's own (file: 100000) */
+    atomic_bool *canceled; /* may be NULL */
     void (*on_progress)(uint64_t done_bytes, uint64_t total_bytes, void *context); /* may be NULL */
     void *progress_context;
 };
@@ -46,9 +57,10 @@ struct registry_ops {
     int (*check)(const struct registry_context *context, const char *uri, struct error **ret_error);
     int (*resolve)(const struct registry_context *context, const char *uri, struct registry_resolution *ret_resolution,
                    struct error **ret_error);
-    /* `folder` exists and is empty. What is left there after an error is the caller's to remove. Files are not synced. */
-    int (*fetch)(const struct registry_context *context, const struct registry_resolution *resolution, const char *folder,
-                 struct error **ret_error);
+    /* `folder` exists and is empty. What is left there after an error is the caller's to remove. Files are not synced.
+     */
+    int (*fetch)(const struct registry_context *context, const struct registry_resolution *resolution,
+                 const char *folder, struct error **ret_error);
 };
 
 /* The back-end for this URI; CONFIGURATION error that lists the schemes this build has. */
