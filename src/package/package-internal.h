@@ -10,7 +10,7 @@ struct package_tree {
     struct package_tree_file {
         char *path; /* relative, '/'-separated */
         uint64_t size_bytes;
-    } *files; /* sorted by path */
+    } * files; /* sorted by path */
     size_t file_count;
     char **folders; /* relative, each before what it holds; folders[0] is "", the tree's root */
     size_t folder_count;
@@ -24,8 +24,8 @@ int package_tree_read(const char *folder, struct package_tree *ret_tree, struct 
 /* Hashes and syncs every file, and syncs the folders. */
 int package_tree_measure(const char *folder, const struct package_tree *tree, const atomic_bool *canceled,
                          struct package_info *ret_info, struct error **ret_error);
-/* Files 0444 and folders 0555, synced, the innermost first; the root is left writable, since a folder that is not cannot
- * be moved to another one (rename(2), EACCES). */
+/* Files 0444 and folders 0555, synced, the innermost first; the root is left writable, since a folder that is not
+ * cannot be moved to another one (rename(2), EACCES). */
 int package_tree_seal(const char *folder, const struct package_tree *tree, struct error **ret_error);
 /* The root's own mode, synced. */
 int package_tree_seal_root(const char *folder, struct error **ret_error);

@@ -4,8 +4,8 @@
  *     <location>/sha256/<digest>/   complete, synced, read-only
  *     <location>/trash/…            on its way out
  *
- * All three are folders of one file system, so that a rename moves a tree from one to the other at once. Where a kill can
- * strike, and why it does no harm: docs/internals/store.md.
+ * All three are folders of one file system, so that a rename moves a tree from one to the other at once. Where a kill
+ * can strike, and why it does no harm: docs/internals/store.md.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -70,7 +70,8 @@ static int folder_open(const char *location, struct package_store **ret_store, s
 
 static int incoming_path(struct package_store *store, const char *task_id, char **ret_path, struct error **ret_error) {
     if (!text_is_name(task_id))
-        return error_set(ret_error, ERROR_CONFIGURATION, "\"%.128s\" cannot be the id of a task that fetches a model", task_id);
+        return error_set(ret_error, ERROR_CONFIGURATION, "\"%.128s\" cannot be the id of a task that fetches a model",
+                         task_id);
     *ret_path = fs_join(store->incoming, task_id);
     return 0;
 }
@@ -125,14 +126,16 @@ static int seal(const char *folder, const struct package_info *info, struct erro
     int result = package_tree_read(folder, &tree, ret_error);
     if (result < 0) return result;
     if (tree.file_count != info->file_count || tree.size_bytes != info->size_bytes)
-        return error_set(ret_error, ERROR_DEPLOYMENT,
-                         "%s has %zu files of %llu bytes together, but %llu of %llu were verified; it has to be fetched again",
-                         folder, tree.file_count, (unsigned long long)tree.size_bytes, (unsigned long long)info->file_count,
-                         (unsigned long long)info->size_bytes);
+        return error_set(
+            ret_error, ERROR_DEPLOYMENT,
+            "%s has %zu files of %llu bytes together, but %llu of %llu were verified; it has to be fetched again",
+            folder, tree.file_count, (unsigned long long)tree.size_bytes, (unsigned long long)info->file_count,
+            (unsigned long long)info->size_bytes);
     return package_tree_seal(folder, &tree, ret_error);
 }
 
-/* The package is visible: whoever made it so, make sure that it stays, and drop this task's copy if there still is one. */
+/* The package is visible: whoever made it so, make sure that it stays, and drop this task's copy if there still is one.
+ */
 static int settle(struct package_store *store, const char *package, const char *folder, struct error **ret_error) {
     int result = package_tree_seal_root(package, ret_error);
     if (!result) result = package_tree_remove(folder, ret_error);
@@ -149,8 +152,8 @@ static int folder_publish(struct package_store *store, const char *task_id, cons
     /* Asked first: when it is there, the rest of a half-removed copy is nothing to compare. */
     if (fs_exists(package)) return settle(store, package, folder, ret_error);
     if (!fs_exists(folder))
-        return error_set(ret_error, ERROR_NOT_FOUND, "publish package %s: its files are gone; they have to be fetched again",
-                         info->digest);
+        return error_set(ret_error, ERROR_NOT_FOUND,
+                         "publish package %s: its files are gone; they have to be fetched again", info->digest);
     result = seal(folder, info, ret_error);
     if (result < 0) return result;
     /* Another task with the same files may have been faster since: then the target is a folder that is not empty. */
@@ -189,7 +192,8 @@ static int hide(struct package_store *store, const char *digest, const char *pac
         if (errno == ENOENT) return 0;
         if (errno != ENOTEMPTY && errno != EEXIST) return package_fail_errno(ret_error, errno, "move away", package);
     }
-    return error_set(ret_error, ERROR_DEPLOYMENT, "move away %s: %s is full of leftovers; empty it", package, store->trash);
+    return error_set(ret_error, ERROR_DEPLOYMENT, "move away %s: %s is full of leftovers; empty it", package,
+                     store->trash);
 }
 
 static int folder_remove(struct package_store *store, const char *digest, struct error **ret_error) {
@@ -210,7 +214,8 @@ static void close_folder(DIR **folder) {
 
 /* Calls `handle` with each name in a folder but "." and "..". */
 static int for_each_name(struct package_store *store, const char *path,
-                         int (*handle)(struct package_store *store, const char *name, void *context, struct error **ret_error),
+                         int (*handle)(struct package_store *store, const char *name, void *context,
+                                       struct error **ret_error),
                          void *context, struct error **ret_error) {
     __attribute__((cleanup(close_folder))) DIR *folder = opendir(path);
     if (!folder) return package_fail_errno(ret_error, errno, "read the folder", path);
@@ -262,8 +267,8 @@ static int sweep_incoming(struct package_store *store, const char *name, void *c
     return package_tree_remove(path, ret_error);
 }
 
-static int folder_sweep(struct package_store *store, bool (*is_alive)(const char *task_id, void *context), void *context,
-                        struct error **ret_error) {
+static int folder_sweep(struct package_store *store, bool (*is_alive)(const char *task_id, void *context),
+                        void *context, struct error **ret_error) {
     struct sweeper sweeper = {is_alive, context};
     return for_each_name(store, store->incoming, sweep_incoming, &sweeper, ret_error);
 }

@@ -17,19 +17,20 @@
 
 int package_fail_errno(struct error **ret_error, int errno_value, const char *what, const char *path) {
     if (errno_value == ENOSPC || errno_value == EDQUOT)
-        return error_set_errno(ret_error, ERROR_UNAVAILABLE, errno_value, "%s %s: the disk is full; free some space there",
-                               what, path);
+        return error_set_errno(ret_error, ERROR_UNAVAILABLE, errno_value,
+                               "%s %s: the disk is full; free some space there", what, path);
     return error_set_errno(ret_error, ERROR_DEPLOYMENT, errno_value, "%s %s", what, path);
 }
 
-/* What could not be synced is removed, so that it is never published: a second try would be told that all is well, and it
- * would not be (S1). Not transient, since trying this step again cannot help. */
+/* What could not be synced is removed, so that it is never published: a second try would be told that all is well, and
+ * it would not be (S1). Not transient, since trying this step again cannot help. */
 static int sync_or_remove(int descriptor, const char *path, struct error **ret_error) {
     if (!fsync(descriptor)) return 0;
     int cause = errno;
     package_tree_remove(path, NULL);
     char buffer[128];
-    return error_set(ret_error, ERROR_DEPLOYMENT, "sync %s: %s; the disk did not take it, so it has to be fetched again", path,
+    return error_set(ret_error, ERROR_DEPLOYMENT,
+                     "sync %s: %s; the disk did not take it, so it has to be fetched again", path,
                      strerror_r(cause, buffer, sizeof buffer));
 }
 
@@ -65,21 +66,22 @@ static int check_path(const char *path, struct error **ret_error) {
     if (!text_is_utf8(path, size)) return error_set(ret_error, ERROR_CONFIGURATION, "a path in the model is not UTF-8");
     for (const char *at = path; *at; at++)
         if ((unsigned char)*at < 0x20 || *at == 0x7f)
-            return error_set(ret_error, ERROR_CONFIGURATION, "the path %s in the model holds a control character", path);
+            return error_set(ret_error, ERROR_CONFIGURATION, "the path %s in the model holds a control character",
+                             path);
     return 0;
 }
 
 static int add_entry(struct package_tree *tree, FTSENT *entry, const char *path, struct error **ret_error) {
     switch (entry->fts_info) {
-    case FTS_DP: /* a folder's second visit */
-        return 0;
+    case FTS_DP: /* a folder's second visit */ return 0;
     case FTS_D:
         if (entry->fts_level > PACKAGE_DEPTH_MAXIMUM)
             return error_set(ret_error, ERROR_CONFIGURATION, "%s in the model is deeper than %d folders", path,
                              PACKAGE_DEPTH_MAXIMUM);
         if (*path && check_path(path, ret_error) < 0) return -(int)ERROR_CONFIGURATION;
         if (tree->folder_count >= PACKAGE_FILES_MAXIMUM)
-            return error_set(ret_error, ERROR_CONFIGURATION, "the model has more than %d folders", PACKAGE_FILES_MAXIMUM);
+            return error_set(ret_error, ERROR_CONFIGURATION, "the model has more than %d folders",
+                             PACKAGE_FILES_MAXIMUM);
         add_folder(tree, path);
         return 0;
     case FTS_F:
@@ -90,12 +92,12 @@ static int add_entry(struct package_tree *tree, FTSENT *entry, const char *path,
         return 0;
     case FTS_SL:
     case FTS_SLNONE:
-        return error_set(ret_error, ERROR_CONFIGURATION, "%s in the model is a link; a package holds plain files only", path);
+        return error_set(ret_error, ERROR_CONFIGURATION, "%s in the model is a link; a package holds plain files only",
+                         path);
     case FTS_DEFAULT:
         return error_set(ret_error, ERROR_CONFIGURATION,
                          "%s in the model is a device, a pipe or a socket; a package holds plain files only", path);
-    default:
-        return package_fail_errno(ret_error, entry->fts_errno, "read", entry->fts_path);
+    default: return package_fail_errno(ret_error, entry->fts_errno, "read", entry->fts_path);
     }
 }
 
@@ -118,7 +120,8 @@ int package_tree_read(const char *folder, struct package_tree *ret_tree, struct 
     while ((errno = 0, entry = fts_read(walk))) {
         const char *path = entry->fts_path + prefix;
         if (!entry->fts_level && entry->fts_info != FTS_D && entry->fts_info != FTS_DP)
-            return package_fail_errno(ret_error, entry->fts_errno ? entry->fts_errno : ENOTDIR, "read the folder", folder);
+            return package_fail_errno(ret_error, entry->fts_errno ? entry->fts_errno : ENOTDIR, "read the folder",
+                                      folder);
         int result = add_entry(&tree, entry, path + (*path == '/'), ret_error);
         if (result < 0) return result;
     }
@@ -236,10 +239,14 @@ int package_tree_remove(const char *folder, struct error **ret_error) {
     FTSENT *entry;
     while ((errno = 0, entry = fts_read(walk))) {
         int result = 0;
-        if (entry->fts_info == FTS_D) result = chmod(entry->fts_accpath, 0700); /* else nothing in it could be removed */
-        else if (entry->fts_info == FTS_DP) result = rmdir(entry->fts_accpath);
-        else if (entry->fts_info == FTS_NS && !entry->fts_level) return 0;
-        else result = unlink(entry->fts_accpath);
+        if (entry->fts_info == FTS_D)
+            result = chmod(entry->fts_accpath, 0700); /* else nothing in it could be removed */
+        else if (entry->fts_info == FTS_DP)
+            result = rmdir(entry->fts_accpath);
+        else if (entry->fts_info == FTS_NS && !entry->fts_level)
+            return 0;
+        else
+            result = unlink(entry->fts_accpath);
         if (result < 0 && errno != ENOENT) return package_fail_errno(ret_error, errno, "remove", entry->fts_path);
     }
     return errno ? package_fail_errno(ret_error, errno, "remove", folder) : 0;

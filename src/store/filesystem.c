@@ -18,19 +18,21 @@ static const struct {
     uint32_t magic;
     const char *name;
 } network_magics[] = {
-    {0x00006969, "NFS"},        {0x0000517b, "SMB"},    {0xff534d42, "CIFS"}, {0xfe534d42, "SMB"},
-    {0x01021997, "9P"},         {0x5346414f, "AFS"},    {0x6b414653, "AFS"},  {0x73757245, "Coda"},
-    {0x00c36400, "Ceph"},       {0x0bd00bd0, "Lustre"}, {0x47504653, "GPFS"}, {0x01161970, "GFS2"},
-    {0x7461636f, "OCFS2"},      {0x0000564c, "NCP"},    {0xaad7aaea, "PanFS"}, {0x19830326, "BeeGFS"},
+    {0x00006969, "NFS"},      {0x0000517b, "SMB"},    {0xff534d42, "CIFS"},  {0xfe534d42, "SMB"},
+    {0x01021997, "9P"},       {0x5346414f, "AFS"},    {0x6b414653, "AFS"},   {0x73757245, "Coda"},
+    {0x00c36400, "Ceph"},     {0x0bd00bd0, "Lustre"}, {0x47504653, "GPFS"},  {0x01161970, "GFS2"},
+    {0x7461636f, "OCFS2"},    {0x0000564c, "NCP"},    {0xaad7aaea, "PanFS"}, {0x19830326, "BeeGFS"},
     {0x20030528, "OrangeFS"},
 };
 
 static const char *const network_fuse_types[] = {
-    "fuse.sshfs",      "fuse.glusterfs", "fuse.s3fs",      "fuse.goofys",  "fuse.gcsfuse",       "fuse.rclone",
-    "fuse.ceph",       "fuse.ceph-fuse", "fuse.juicefs",   "fuse.JuiceFS", "fuse.mfs",           "fuse.moosefs",
-    "fuse.lizardfs",   "fuse.davfs",     "fuse.davfs2",    "fuse.blobfuse", "fuse.blobfuse2",    "fuse.mount-s3",
-    "fuse.curlftpfs",  "fuse.smbnetfs",  "fuse.fuse-nfs",  "fuse.hdfs",    "fuse.fuse_dfs",      "fuse.seaweedfs",
-    "fuse.mountpoint-s3", "fuse.cvmfs2", "fuse.onedriver", "fuse.google-drive-ocamlfuse",
+    "fuse.sshfs",         "fuse.glusterfs", "fuse.s3fs",      "fuse.goofys",
+    "fuse.gcsfuse",       "fuse.rclone",    "fuse.ceph",      "fuse.ceph-fuse",
+    "fuse.juicefs",       "fuse.JuiceFS",   "fuse.mfs",       "fuse.moosefs",
+    "fuse.lizardfs",      "fuse.davfs",     "fuse.davfs2",    "fuse.blobfuse",
+    "fuse.blobfuse2",     "fuse.mount-s3",  "fuse.curlftpfs", "fuse.smbnetfs",
+    "fuse.fuse-nfs",      "fuse.hdfs",      "fuse.fuse_dfs",  "fuse.seaweedfs",
+    "fuse.mountpoint-s3", "fuse.cvmfs2",    "fuse.onedriver", "fuse.google-drive-ocamlfuse",
 };
 
 const char *store_network_filesystem(uint64_t magic, const char *type) {
@@ -75,8 +77,9 @@ int store_check_filesystem(const char *path, struct error **ret_error) {
     _cleanup_free_ char *type = (uint32_t)filesystem.f_type == FUSE_MAGIC ? mounted_type(status.st_dev) : NULL;
     const char *network = store_network_filesystem((uint64_t)filesystem.f_type, type);
     if (!network) return 0;
-    return error_set(ret_error, ERROR_CONFIGURATION,
-                     "keep a database in %s: that folder is on a network file system (%s), where its locks do not hold; "
-                     "choose a state folder on a local disk",
-                     folder, network);
+    return error_set(
+        ret_error, ERROR_CONFIGURATION,
+        "keep a database in %s: that folder is on a network file system (%s), where its locks do not hold; "
+        "choose a state folder on a local disk",
+        folder, network);
 }

@@ -1,6 +1,6 @@
-/* Numbered migrations. schema_NNN.inc is the step to version NNN: adjacent C strings that make one script. A step runs in
- * one transaction together with the new version's number, so that a kill in the middle leaves the version before. They
- * only ever grow: a step that was released is never edited. */
+/* Numbered migrations. schema_NNN.inc is the step to version NNN: adjacent C strings that make one script. A step runs
+ * in one transaction together with the new version's number, so that a kill in the middle leaves the version before.
+ * They only ever grow: a step that was released is never edited. */
 #include <inttypes.h>
 
 #include "base/memory.h"
@@ -8,7 +8,7 @@
 #include "store/store-internal.h"
 
 static const char *const steps[] = {
-    /* schema_001.inc */
+/* schema_001.inc */
 #include "store/schema_001.inc"
     ,
 };
@@ -74,8 +74,8 @@ int store_check_schema(const struct store_driver *driver, struct store_connectio
     if (version > store_schema_version()) return refuse_newer(path, version, ret_error);
     if (version == store_schema_version()) return 0;
     error_set(ret_error, ERROR_UNAVAILABLE,
-              "open %s: its schema is not ready yet (version %" PRId64 " of %" PRId64 "); the controller makes it", path,
-              version, store_schema_version());
+              "open %s: its schema is not ready yet (version %" PRId64 " of %" PRId64 "); the controller makes it",
+              path, version, store_schema_version());
     error_mark_transient(ret_error);
     return -(int)ERROR_UNAVAILABLE;
 }

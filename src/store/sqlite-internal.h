@@ -1,4 +1,5 @@
-/* The SQLite driver's own: a connection (sqlite.c), its statements (sqlite_statement.c), its errors (sqlite_error.c). */
+/* The SQLite driver's own: a connection (sqlite.c), its statements (sqlite_statement.c), its errors (sqlite_error.c).
+ */
 #pragma once
 #include <sqlite3.h>
 #include <stdbool.h>

@@ -62,15 +62,17 @@ static void sqlite_close(struct store_connection *base) {
     free(connection);
 }
 
-/* A new file is ours alone (0600), and so are the log and the shared memory beside it, which take after it. It is closed
- * again before SQLite opens it: closing any descriptor of a file drops this process's locks on it, and a new one has none. */
+/* A new file is ours alone (0600), and so are the log and the shared memory beside it, which take after it. It is
+ * closed again before SQLite opens it: closing any descriptor of a file drops this process's locks on it, and a new one
+ * has none. */
 static int make_file(const char *path, struct error **ret_error) {
     _cleanup_close_ int file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (file >= 0 || errno == EEXIST) return 0;
     if (errno == ENOSPC || errno == EDQUOT)
-        return error_set_errno(ret_error, ERROR_UNAVAILABLE, errno, "make %s: the disk is full; free some space there", path);
-    return error_set_errno(ret_error, ERROR_CONFIGURATION, errno, "make %s (the state folder must be there and writable)",
-                           path);
+        return error_set_errno(ret_error, ERROR_UNAVAILABLE, errno, "make %s: the disk is full; free some space there",
+                               path);
+    return error_set_errno(ret_error, ERROR_CONFIGURATION, errno,
+                           "make %s (the state folder must be there and writable)", path);
 }
 
 static int require_writable(const char *path, struct error **ret_error) {
@@ -97,8 +99,8 @@ static int expect(struct sqlite_connection *connection, const char *sql, const c
     int result = ask(connection, sql, &answer, ret_error);
     if (result < 0) return result;
     if (!strcmp(answer, wanted)) return 0;
-    return error_set(ret_error, ERROR_CONFIGURATION, "set up %s: \"%s\" gave %s instead of %s", connection->path, sql, answer,
-                     wanted);
+    return error_set(ret_error, ERROR_CONFIGURATION, "set up %s: \"%s\" gave %s instead of %s", connection->path, sql,
+                     answer, wanted);
 }
 
 static int set_up(struct sqlite_connection *connection, struct error **ret_error) {
@@ -142,8 +144,10 @@ static int sqlite_open(const char *path, bool read_only, struct store_connection
     connection->read_only = read_only;
     int flags = read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
     int code = sqlite3_open_v2(path, &connection->database, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
-    if (code == SQLITE_OK) result = set_up(connection, ret_error);
-    else result = sqlite_fail(connection, code, ret_error, "open %s", path);
+    if (code == SQLITE_OK)
+        result = set_up(connection, ret_error);
+    else
+        result = sqlite_fail(connection, code, ret_error, "open %s", path);
     if (result < 0) {
         sqlite_close(&connection->base);
         return result;
@@ -174,8 +178,8 @@ static int sqlite_checkpoint(struct store_connection *base, struct error **ret_e
     return sqlite_fail(connection, code, ret_error, "move the log of %s into it", connection->path);
 }
 
-/* The commit stands whatever becomes of this. What can be tried again is, after the next commit; a failed fsync marks the
- * connection, and the next call says so. */
+/* The commit stands whatever becomes of this. What can be tried again is, after the next commit; a failed fsync marks
+ * the connection, and the next call says so. */
 static void checkpoint_if_due(struct sqlite_connection *connection) {
     if (connection->log_pages < CHECKPOINT_PAGES) return;
     sqlite_checkpoint(&connection->base, NULL);
@@ -184,7 +188,8 @@ static void checkpoint_if_due(struct sqlite_connection *connection) {
 static int sqlite_commit(struct store_connection *base, struct error **ret_error) {
     struct sqlite_connection *connection = own(base);
     if (sqlite3_get_autocommit(connection->database)) /* SQLite has rolled back by itself */
-        return error_set(ret_error, ERROR_DEPLOYMENT, "commit to %s: its transaction was rolled back", connection->path);
+        return error_set(ret_error, ERROR_DEPLOYMENT, "commit to %s: its transaction was rolled back",
+                         connection->path);
     connection->log_pages = 0;
     int code = sqlite3_exec(connection->database, "COMMIT", NULL, NULL, NULL);
     if (code == SQLITE_OK) {

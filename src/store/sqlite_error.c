@@ -26,14 +26,18 @@ static const struct fault {
      "the disk did not take what was written (fsync of the folder failed), so nothing more is written; look at the disk, "
      "then restart the service"},
     {SQLITE_IOERR, ERROR_UNAVAILABLE, true, false, "the disk or its file system failed"},
-    {SQLITE_CORRUPT, ERROR_DEPLOYMENT, false, true, "the file is damaged; restore it from a backup, then restart the service"},
+    {SQLITE_CORRUPT, ERROR_DEPLOYMENT, false, true,
+     "the file is damaged; restore it from a backup, then restart the service"},
     {SQLITE_NOTADB, ERROR_CONFIGURATION, false, true,
      "the file is not a database; give another state folder, or put the right file there"},
-    {SQLITE_READONLY_DBMOVED, ERROR_DEPLOYMENT, false, true, "the file was moved or removed while it was open; restart the "
-                                                            "service"},
-    {SQLITE_READONLY, ERROR_CONFIGURATION, false, false, "it cannot be written; check the rights of the file and its folder"},
+    {SQLITE_READONLY_DBMOVED, ERROR_DEPLOYMENT, false, true,
+     "the file was moved or removed while it was open; restart the "
+     "service"},
+    {SQLITE_READONLY, ERROR_CONFIGURATION, false, false,
+     "it cannot be written; check the rights of the file and its folder"},
     {SQLITE_PERM, ERROR_CONFIGURATION, false, false, "access is denied; check the rights of the file and its folder"},
-    {SQLITE_CANTOPEN, ERROR_CONFIGURATION, false, false, "it cannot be opened; check the rights of the file and its folder"},
+    {SQLITE_CANTOPEN, ERROR_CONFIGURATION, false, false,
+     "it cannot be opened; check the rights of the file and its folder"},
     {SQLITE_CONSTRAINT_UNIQUE, ERROR_CONFLICT, false, false, NULL},
     {SQLITE_CONSTRAINT_PRIMARYKEY, ERROR_CONFLICT, false, false, NULL},
     {SQLITE_CONSTRAINT_ROWID, ERROR_CONFLICT, false, false, NULL},
@@ -48,7 +52,8 @@ static const struct fault *find_fault(int code) {
 }
 
 /* "reason (what SQLite and the system say)". */
-static char *describe(const struct sqlite_connection *connection, int code, const struct fault *fault, int errno_value) {
+static char *describe(const struct sqlite_connection *connection, int code, const struct fault *fault,
+                      int errno_value) {
     char buffer[128];
     /* The connection speaks of its last failure, which may be another one than `code`. */
     bool same = connection->database && sqlite3_extended_errcode(connection->database) == code;

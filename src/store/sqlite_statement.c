@@ -30,8 +30,10 @@ static struct store_cursor *find_kept(struct sqlite_connection *connection, cons
         if (cursor->sql != sql) continue;
         if (!strcmp(sqlite3_sql(cursor->statement), sql)) return cursor;
         *link = cursor->next;
-        if (cursor->running) cursor->kept = false; /* its rows free it */
-        else free_cursor(cursor);
+        if (cursor->running)
+            cursor->kept = false; /* its rows free it */
+        else
+            free_cursor(cursor);
         return NULL;
     }
     return NULL;
@@ -41,8 +43,10 @@ static int prepare(struct sqlite_connection *connection, const char *sql, bool k
                    struct error **ret_error) {
     sqlite3_stmt *statement = NULL;
     const char *rest = "";
-    int code = sqlite3_prepare_v3(connection->database, sql, -1, keep ? SQLITE_PREPARE_PERSISTENT : 0, &statement, &rest);
-    if (code != SQLITE_OK) return sqlite_fail(connection, code, ret_error, "prepare \"%s\" for %s", sql, connection->path);
+    int code =
+        sqlite3_prepare_v3(connection->database, sql, -1, keep ? SQLITE_PREPARE_PERSISTENT : 0, &statement, &rest);
+    if (code != SQLITE_OK)
+        return sqlite_fail(connection, code, ret_error, "prepare \"%s\" for %s", sql, connection->path);
     assert(statement && !*rest); /* one statement, nothing behind it */
     struct store_cursor *cursor = mem_new(struct store_cursor);
     *cursor = (struct store_cursor){.connection = connection, .sql = sql, .statement = statement, .kept = keep};
@@ -58,16 +62,12 @@ static int prepare(struct sqlite_connection *connection, const char *sql, bool k
 static int bind(struct store_cursor *cursor, int index, const struct store_value *value) {
     sqlite3_stmt *statement = cursor->statement;
     switch (value->kind) {
-    case STORE_NULL:
-        return sqlite3_bind_null(statement, index);
-    case STORE_NUMBER:
-        return sqlite3_bind_int64(statement, index, value->number);
-    case STORE_REAL:
-        return sqlite3_bind_double(statement, index, value->real);
+    case STORE_NULL: return sqlite3_bind_null(statement, index);
+    case STORE_NUMBER: return sqlite3_bind_int64(statement, index, value->number);
+    case STORE_REAL: return sqlite3_bind_double(statement, index, value->real);
     case STORE_TEXT:
         return sqlite3_bind_text64(statement, index, value->bytes, value->size, SQLITE_TRANSIENT, SQLITE_UTF8);
-    case STORE_BYTES:
-        return sqlite3_bind_blob64(statement, index, value->bytes, value->size, SQLITE_TRANSIENT);
+    case STORE_BYTES: return sqlite3_bind_blob64(statement, index, value->bytes, value->size, SQLITE_TRANSIENT);
     }
     return SQLITE_MISUSE;
 }
@@ -112,17 +112,15 @@ struct store_value sqlite_column(struct store_cursor *cursor, int column, enum s
     int type = sqlite3_column_type(statement, column);
     if (type == SQLITE_NULL) return value;
     if (wanted == STORE_NULL)
-        wanted = type == SQLITE_INTEGER ? STORE_NUMBER : type == SQLITE_FLOAT ? STORE_REAL : type == SQLITE_TEXT ? STORE_TEXT : STORE_BYTES;
+        wanted = type == SQLITE_INTEGER ? STORE_NUMBER
+                 : type == SQLITE_FLOAT ? STORE_REAL
+                 : type == SQLITE_TEXT  ? STORE_TEXT
+                                        : STORE_BYTES;
     value.kind = wanted;
     switch (wanted) {
-    case STORE_NULL:
-        break;
-    case STORE_NUMBER:
-        value.number = sqlite3_column_int64(statement, column);
-        break;
-    case STORE_REAL:
-        value.real = sqlite3_column_double(statement, column);
-        break;
+    case STORE_NULL: break;
+    case STORE_NUMBER: value.number = sqlite3_column_int64(statement, column); break;
+    case STORE_REAL: value.real = sqlite3_column_double(statement, column); break;
     case STORE_TEXT: /* NULL only when memory is gone, which must not read like SQL NULL */
         value.bytes = sqlite3_column_text(statement, column);
         if (!value.bytes) abort();

@@ -1,8 +1,8 @@
 /* What the store's files share: the driver's contract, the migrations, the check of the file system.
  *
- * store.c owns the mutex, the life of transactions and rows, and the rule that a broken store stays broken; a driver owns
- * one connection and knows one database. store.c calls a driver only with the store's mutex held, and once the driver has
- * set connection->broken only to finish, roll back and close.
+ * store.c owns the mutex, the life of transactions and rows, and the rule that a broken store stays broken; a driver
+ * owns one connection and knows one database. store.c calls a driver only with the store's mutex held, and once the
+ * driver has set connection->broken only to finish, roll back and close.
  */
 #pragma once
 #include <stdatomic.h>
@@ -50,11 +50,13 @@ struct store_driver {
     /* As the kind that is wanted (STORE_NULL: as it is); STORE_NULL when it is NULL. Valid until the next step. */
     struct store_value (*column)(struct store_cursor *cursor, int column, enum store_kind wanted);
     void (*finish)(struct store_cursor *cursor, int64_t *ret_changes); /* ret_changes: NULL, or the rows changed */
-    int (*checkpoint)(struct store_connection *connection, struct error **ret_error); /* NULL where there is no such thing */
+    int (*checkpoint)(struct store_connection *connection,
+                      struct error **ret_error); /* NULL where there is no such thing */
 };
 extern const struct store_driver sqlite_driver;
 
-/* CONFIGURATION error unless this SQLite has the mended write-ahead log (S1). `number` as sqlite3_libversion_number(). */
+/* CONFIGURATION error unless this SQLite has the mended write-ahead log (S1). `number` as sqlite3_libversion_number().
+ */
 int store_check_sqlite_version(int number, const char *version, struct error **ret_error);
 
 /* The version of the schema that this build speaks. */

@@ -23,7 +23,7 @@ struct store {
     const struct store_driver *driver;
     struct store_connection *connection;
     char *path;
-    pid_t owner;           /* the process that opened it */
+    pid_t owner; /* the process that opened it */
     pthread_mutex_t mutex; /* held from begin to commit or rollback; guards all that follows */
     struct store_transaction transaction;
 };
@@ -37,7 +37,8 @@ struct store_rows {
 
 /* ---- opening ---- */
 
-static struct store *new_store(const struct store_driver *driver, struct store_connection *connection, const char *path) {
+static struct store *new_store(const struct store_driver *driver, struct store_connection *connection,
+                               const char *path) {
     struct store *store = mem_new(struct store);
     store->driver = driver;
     store->connection = connection;
@@ -88,17 +89,19 @@ void store_close(struct store *store) {
 
 static int lock(struct store *store, struct error **ret_error) {
     if (store->owner != getpid())
-        return error_set(ret_error, ERROR_DEPLOYMENT, "use %s: process %d opened it, and a connection must not cross a fork",
-                         store->path, (int)store->owner);
+        return error_set(ret_error, ERROR_DEPLOYMENT,
+                         "use %s: process %d opened it, and a connection must not cross a fork", store->path,
+                         (int)store->owner);
     int locked = pthread_mutex_lock(&store->mutex);
     assert(!locked); /* else this thread has a transaction already */
     (void)locked;
     if (!atomic_load(&store->connection->broken)) return 0;
     pthread_mutex_unlock(&store->mutex);
-    return error_set(ret_error, ERROR_UNAVAILABLE,
-                     "use %s: its disk failed or it is damaged, as an earlier error says; restart the service, and look at "
-                     "the disk first",
-                     store->path);
+    return error_set(
+        ret_error, ERROR_UNAVAILABLE,
+        "use %s: its disk failed or it is damaged, as an earlier error says; restart the service, and look at "
+        "the disk first",
+        store->path);
 }
 
 static void unlock(struct store *store) {
@@ -187,8 +190,7 @@ static size_t read_parameters(const char *kinds, va_list arguments, struct store
             value->size = va_arg(arguments, size_t);
             if (value->bytes) value->kind = STORE_BYTES;
             break;
-        default:
-            assert(!"a parameter kind is one of t i d b");
+        default: assert(!"a parameter kind is one of t i d b");
         }
     }
     return count;
@@ -221,7 +223,8 @@ int store_run(struct store_transaction *transaction, int64_t *ret_changes, struc
     va_end(arguments);
     if (result < 0) return result;
     const struct store_driver *driver = transaction->store->driver;
-    while ((result = driver->step(cursor, ret_error)) > 0) continue; /* RETURNING gives rows: they are not wanted here */
+    while ((result = driver->step(cursor, ret_error)) > 0)
+        continue; /* RETURNING gives rows: they are not wanted here */
     int64_t changes = 0;
     driver->finish(cursor, &changes);
     if (result < 0) return note_failure(transaction, result);

@@ -2,10 +2,10 @@
  * queries).
  *
  * A struct store is one connection. The writing connection of the control database belongs to the controller, which
- * guards it with store_begin()/store_commit(): they hold a mutex, so that any of its worker threads may run a transaction
- * while the others wait. A transaction begins and ends on one thread, and a thread has one at a time. Gateways open the
- * same file read-only (store_open_reader) and use it on one worker at a time. Rules S1 to S5. No connection crosses a
- * fork: its calls fail in the child. May use: base.
+ * guards it with store_begin()/store_commit(): they hold a mutex, so that any of its worker threads may run a
+ * transaction while the others wait. A transaction begins and ends on one thread, and a thread has one at a time.
+ * Gateways open the same file read-only (store_open_reader) and use it on one worker at a time. Rules S1 to S5. No
+ * connection crosses a fork: its calls fail in the child. May use: base.
  *
  *     _cleanup_transaction_ struct store_transaction *tx = NULL;
  *     _cleanup_rows_ struct store_rows *rows = NULL;
@@ -14,13 +14,13 @@
  *     store_query(tx, &rows, ret_error, "SELECT … WHERE …", "i", number)        then while (store_next(rows, …) > 0) …
  *     store_commit(TAKE(tx), ret_error)                                         unlocks
  *
- * Parameter kinds in the format string: t text (NULL gives SQL NULL), i int64_t, d double, b const void * + size_t (NULL
- * gives SQL NULL). They are copied. Pass exactly these types: an int for an i is a fault (cast it). Statements are
- * prepared once and kept (keyed by the address of the SQL text: pass literals).
+ * Parameter kinds in the format string: t text (NULL gives SQL NULL), i int64_t, d double, b const void * + size_t
+ * (NULL gives SQL NULL). They are copied. Pass exactly these types: an int for an i is a fault (cast it). Statements
+ * are prepared once and kept (keyed by the address of the SQL text: pass literals).
  *
  * Errors, all naming the file: UNAVAILABLE and transient when it is busy, the disk is full or memory is gone; CONFLICT
- * for a UNIQUE violation; DEPLOYMENT for the rest. After a CONFLICT that one statement is undone and the transaction goes
- * on; after any other error the transaction can only be rolled back: its further calls and its commit fail.
+ * for a UNIQUE violation; DEPLOYMENT for the rest. After a CONFLICT that one statement is undone and the transaction
+ * goes on; after any other error the transaction can only be rolled back: its further calls and its commit fail.
  */
 #pragma once
 #include <stdbool.h>
@@ -41,11 +41,12 @@ int store_open(const char *path, struct store **ret_store, struct error **ret_er
 int store_open_reader(const char *path, struct store **ret_store, struct error **ret_error);
 void store_close(struct store *store); /* no transaction may be running; NULL is fine */
 
-/* True from a failed fsync or a damaged file on: every later call fails and says so. The role should end; the one that is
- * started next opens the file anew. Any thread. */
+/* True from a failed fsync or a damaged file on: every later call fails and says so. The role should end; the one that
+ * is started next opens the file anew. Any thread. */
 bool store_is_broken(struct store *store);
 
-/* Write transaction (reader: a snapshot, taken by its first query). Blocks on the mutex and up to 10 s on SQLite's lock. */
+/* Write transaction (reader: a snapshot, taken by its first query). Blocks on the mutex and up to 10 s on SQLite's
+ * lock. */
 int store_begin(struct store *store, struct store_transaction **ret_transaction, struct error **ret_error);
 /* Durable when it returns 0 (synchronous=FULL). On an error the transaction is rolled back, except when the store is
  * broken from then on: then only the next opening tells. Either way it is over, and its rows have ended. */
@@ -77,6 +78,6 @@ const void *store_bytes(struct store_rows *rows, int column, size_t *ret_size);
 int64_t store_number(struct store_rows *rows, int column);
 double store_real(struct store_rows *rows, int column);
 bool store_is_null(struct store_rows *rows, int column);
-/* PASSIVE checkpoint of the write-ahead log; the checkpointing process only (S2). Commits do it by themselves when the log
- * has grown to 1000 pages. */
+/* PASSIVE checkpoint of the write-ahead log; the checkpointing process only (S2). Commits do it by themselves when the
+ * log has grown to 1000 pages. */
 int store_checkpoint(struct store *store, struct error **ret_error);
