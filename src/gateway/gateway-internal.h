@@ -1,0 +1,269 @@
+/* What the gateway's files share: the gateway, and one request's way through it.
+ *
+ * Everything here is the loop thread's, but for what gateway_reader.c hands to a worker and takes back.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/settings.h"
+#include "gateway/gateway_access_log-internal.h"
+#include "gateway/gateway_dispatch-internal.h"
+#include "gateway/gateway_queue-internal.h"
+#include "gateway/gateway_replicas-internal.h"
+#include "gateway/gateway_routes-internal.h"
+#include "http/http_client.h"
+#include "http/http_server.h"
+#include "wire/wire.h"
+
+struct gateway_reader;
+
+struct gateway_config {
+    uv_loop_t *loop;
+    const struct settings *settings; /* borrowed, like the loop */
+    int supervisor;                  /* the channel; taken */
+    int listener;                    /* the listening socket; taken */
+    /* Called once, when everything is over and all handles are closing: 0 drained, 1 lost its supervisor or failed. */
+    void (*on_end)(void *context, int exit_status);
+    void *context;
+};
+
+enum gateway_phase {
+    GATEWAY_STARTING, /* hears who is up, reads the routes; does not accept yet (R3) */
+    GATEWAY_SERVING,
+    GATEWAY_DRAINING,
+    GATEWAY_ENDED,
+};
+
+struct gateway {
+    struct gateway_config config;
+    const struct settings *settings;
+    enum gateway_phase phase;
+    bool snapshot_heard, routes_read, was_serving;
+
+    struct wire_channel *supervisor;
+    uv_poll_t supervisor_poll;
+    uv_timer_t deadline_timer, suspect_timer, drain_timer;
+
+    struct http_server *server;
+    struct gateway_dispatch *dispatch;
+    struct gateway_routes routes;
+    struct gateway_replicas replicas;
+    struct gateway_reader *reader;
+    struct http_pool *controller;       /* control requests: long answers */
+    struct http_pool *controller_probe; /* readyz, metrics: short ones */
+    int run_folder;                     /* <state>/run, for short socket paths; -1 when there is none yet */
+
+    struct gateway_queue deadlines; /* struct exchange's `deadline`; all have the same span */
+    struct gateway_access_log *access_log;
+    struct gateway_code_count kinds[GATEWAY_KINDS][GATEWAY_CODES]; /* answers by kind of route and status */
+
+    char id_prefix[17]; /* of request ids that are made here */
+    uint64_t id_count;
+    struct http_header *headers; /* scratch, refilled for each request and answer */
+    size_t header_capacity;
+    struct exchange *spare; /* finished ones for the next requests, linked by `next_spare` */
+    size_t spare_count, exchange_count;
+};
+
+/* ---- the gateway (gateway.c) --------------------------------------------- */
+
+/* Says hello to the supervisor; goes on by itself on the loop. */
+struct gateway *gateway_new(const struct gateway_config *config);
+/* Stop accepting, finish what runs, then on_end. Called again: nothing. */
+void gateway_drain(struct gateway *gateway);
+/* Breaks everything off and calls on_end. */
+void gateway_end(struct gateway *gateway, int exit_status);
+/* After on_end and once the loop has closed its handles. */
+void gateway_free(struct gateway *gateway);
+/* Starts accepting once the supervisor's snapshot and the routes are there. */
+void gateway_start_serving(struct gateway *gateway);
+/* "unix:…" for a socket: through the run folder's descriptor when the path would be too long for an address. */
+char *gateway_socket_address(const struct gateway *gateway, const char *path);
+
+/* ---- the supervisor's channel (gateway_supervisor.c) ---------------------- */
+
+void gateway_supervisor_open(struct gateway *gateway);
+void gateway_supervisor_close(struct gateway *gateway);
+void gateway_tell_routes_used(void *gateway, uint64_t generation, uint64_t lowest);
+
+/* ---- reading the control database (gateway_reader.c) ---------------------- */
+
+struct gateway_reader *gateway_reader_new(struct gateway *gateway);
+/* Reads until it has at least this generation; then installs it. */
+void gateway_reader_want(struct gateway_reader *reader, uint64_t generation);
+/* Finds out why a name has no route and answers, or goes on with the request when by then it has one. */
+void gateway_reader_explain(struct gateway_reader *reader, struct exchange *exchange);
+/* The exchange ends: what was asked for it is not needed. */
+void gateway_reader_forget(struct exchange *exchange);
+/* Ends it; frees itself when its worker has come back. */
+void gateway_reader_close(struct gateway_reader *reader);
+
+/* ---- one request (gateway_exchange.c) ------------------------------------- */
+
+/* STEP(constant, what is being done, the steps that may follow) */
+#define EXCHANGE_STEPS                                                                 \
+    STEP(HEAD, "the head is there", BIT(BODY) | BIT(LOOKUP) | BIT(QUEUED) | BIT(SENT)) \
+    STEP(BODY, "the body is taken", BIT(LOOKUP) | BIT(QUEUED) | BIT(SENT))             \
+    STEP(LOOKUP, "a name without a route is looked up", BIT(QUEUED) | BIT(SENT))                   \
+    STEP(QUEUED, "it waits for a replica", BIT(SENT))                                  \
+    STEP(SENT, "the answer has not begun", BIT(QUEUED) | BIT(ANSWERING))               \
+    STEP(ANSWERING, "the answer comes", BIT(QUEUED))                                   \
+    STEP(ENDED, "answered; any step may come before", 0)
+enum exchange_step {
+#define STEP(constant, words, next) EXCHANGE_##constant,
+    EXCHANGE_STEPS
+#undef STEP
+};
+
+#define GATEWAY_REQUEST_ID_MAXIMUM 128
+#define GATEWAY_NAME_MAXIMUM 128
+/* An answer of known length up to this is taken whole and written at once; until then its request can be sent again. */
+#define GATEWAY_ANSWER_WHOLE_MAXIMUM (64u * 1024)
+
+struct exchange {
+    struct gateway *gateway;
+    struct http_request *request;
+    struct gateway_match match;
+    enum exchange_step step;
+    char request_id[GATEWAY_REQUEST_ID_MAXIMUM + 1];
+
+    /* data: */
+    char model[GATEWAY_NAME_MAXIMUM + 1]; /* the name it asked for */
+    bool revision_named;                  /* by /versions/{n} */
+    uint64_t revision;
+    struct gateway_snapshot *snapshot; /* held from admission to the end (R1) */
+    struct gateway_route *route;       /* in it */
+    struct gateway_queue_entry waiting, deadline;
+    uint64_t deadline_ms;
+    struct gateway_incarnation *incarnation; /* while it works on it */
+    const struct gateway_incarnation *failed_at; /* only compared: where it was before */
+    bool retried;
+    bool never_waits; /* asks whether it could be served now */
+    struct gateway_lookup *lookup;
+
+    /* the body: */
+    struct buffer body; /* what a streamed one has brought so far, at most retry_body_maximum and a piece */
+    void (*when_body_whole)(struct exchange *exchange); /* when it is taken whole */
+    bool body_is_streamed, body_has_ended;
+    bool body_is_read; /* by a worker: the request must not end yet */
+    bool body_is_lost; /* pieces went on that were not kept: it cannot be sent again */
+
+    /* the answer: */
+    void (*when_failed)(struct exchange *exchange, const struct http_failure *failure);
+    void (*when_fetched)(struct exchange *exchange, int status, const char *body, size_t size); /* own routes */
+    struct http_call *call;
+    int status;
+    bool answer_is_kept; /* collected in `answer` */
+    struct buffer answer_head, answer;
+    size_t answer_header_count;
+    uint64_t answer_bytes; /* of the body */
+    struct buffer forwarded_for;
+    struct exchange *next_spare;
+};
+
+/* The server's handler; its context is the gateway. */
+extern const struct http_handler gateway_http_handler;
+/* The only place that changes a step. */
+void exchange_set_step(struct exchange *exchange, enum exchange_step step);
+/* These answer and end: afterwards neither exchange nor request may be touched. Headers and bodies are copied. */
+void exchange_respond(struct exchange *exchange, int status, const char *content_type, const char *body, size_t size);
+void exchange_respond_with(struct exchange *exchange, int status, const struct http_header *headers, size_t count,
+                           const char *body, size_t size);
+/* A streamed answer has ended, or broken off. */
+void exchange_end(struct exchange *exchange);
+void exchange_break(struct exchange *exchange);
+/* gateway->headers with room for `count`. */
+struct http_header *gateway_scratch_headers(struct gateway *gateway, size_t count);
+void gateway_free_spare_exchanges(struct gateway *gateway);
+
+/* ---- errors in each family's shape (gateway_errors.c) --------------------- */
+
+/* Answers with the error, in the shape of the family that the path belongs to, and ends the exchange. Takes the error. */
+void exchange_fail(struct exchange *exchange, struct error *error);
+void exchange_fail_with(struct exchange *exchange, enum error_class class, int status, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* 404, or 405 with Allow. */
+enum http_body_mode gateway_serve_nothing(struct exchange *exchange);
+
+/* ---- authentication (gateway_auth.c) -------------------------------------- */
+
+/* Whether the request may go on: no token is asked for, or it brought it ("Bearer <token>", RFC 6750). */
+bool gateway_is_authorised(const struct gateway *gateway, const struct http_request *request);
+/* 401. */
+enum http_body_mode gateway_serve_unauthorised(struct exchange *exchange);
+
+/* ---- request ids and headers (gateway_headers.c) -------------------------- */
+
+bool gateway_is_request_id(const char *text);
+/* The client's if it is well-formed, else a new one. */
+void gateway_set_request_id(struct exchange *exchange);
+/* The request's headers as they go upstream, in gateway->headers: without those of the hop and Authorization, with
+ * X-Forwarded-For and X-Request-Id. Valid until the next use of the scratch. */
+size_t gateway_headers_upstream(struct exchange *exchange);
+/* The answer's headers as they go to the client, in gateway->headers. */
+size_t gateway_headers_downstream(struct exchange *exchange, const struct http_answer *answer);
+
+/* ---- answers that come from elsewhere (gateway_relay.c) ------------------- */
+
+/* Sends the request on; the answer goes to the client by itself, streamed with back-pressure. `when_failed` is called
+ * instead of the answer's end, with exchange->call gone already. */
+void gateway_relay(struct exchange *exchange, struct http_pool *pool, const char *host,
+                   void (*when_failed)(struct exchange *exchange, const struct http_failure *failure));
+/* The client has room again. */
+void gateway_relay_client_writable(struct exchange *exchange);
+
+/* ---- data requests (gateway_proxy.c) -------------------------------------- */
+
+/* The model's name is known (exchange->model) and the body is there or streams: find its route and queue. */
+void gateway_proxy_admit(struct exchange *exchange);
+/* Takes the body, if there is one, whole or streamed as its size asks, then admits. */
+enum http_body_mode gateway_proxy_take_body(struct exchange *exchange);
+void gateway_proxy_body_begins(struct exchange *exchange);
+void gateway_proxy_body_piece(struct exchange *exchange, const char *bytes, size_t size);
+void gateway_proxy_body_end(struct exchange *exchange);
+/* Gives back what it holds of queue, replica and routes: part of every end. */
+void gateway_proxy_leave(struct exchange *exchange);
+/* Sends what waits in a lane, as far as there is room. */
+void gateway_proxy_drain_lane(struct gateway *gateway, struct gateway_lane *lane);
+void gateway_proxy_drain_all(struct gateway *gateway);
+/* New routes: whoever still waits takes them. */
+void gateway_proxy_reroute_waiting(struct gateway *gateway);
+void gateway_proxy_on_deadline(uv_timer_t *timer);
+void gateway_proxy_on_suspect(uv_timer_t *timer);
+
+/* ---- OpenAI's routes (gateway_openai.c) ----------------------------------- */
+
+/* The text of the top-level member "model" of a JSON object, unescaped; false when there is none that is a name. Reads
+ * the text once and judges nothing else: the replica does. */
+bool gateway_find_model(const char *json, size_t size, char ret_model[GATEWAY_NAME_MAXIMUM + 1]);
+
+/* ---- the controller (gateway_control.c) ------------------------------------ */
+
+/* Asks the controller over the probe's pool and answers in `done`; body NULL: no answer
+ * (down, slow, or above the ceiling of a body that is kept). */
+void gateway_fetch(struct exchange *exchange, const char *target,
+                   void (*done)(struct exchange *exchange, int status, const char *body, size_t size));
+
+/* ---- figures (gateway_exposition.c) ---------------------------------------- */
+
+void gateway_count_answer(struct exchange *exchange, uint64_t duration_us);
+
+/* ---- the handlers that http/routes.def names ------------------------------ */
+
+#define SERVES_HEALTH(name) enum http_body_mode gateway_serve_##name(struct exchange *exchange);
+#define SERVES_OWN(name) enum http_body_mode gateway_serve_##name(struct exchange *exchange);
+#define SERVES_DATA(name) enum http_body_mode gateway_serve_##name(struct exchange *exchange);
+#define SERVES_CONTROL(name)
+#define ROUTE(method, pattern, kind, name, summary) SERVES_##kind(name)
+#include "http/routes.def"
+#undef ROUTE
+#undef SERVES_HEALTH
+#undef SERVES_OWN
+#undef SERVES_DATA
+#undef SERVES_CONTROL
+enum http_body_mode gateway_serve_control(struct exchange *exchange);

@@ -1,0 +1,251 @@
+/* The gateway's life, and a tour.
+ *
+ *   gateway_supervisor.c   hears from the supervisor who is up and when routes change
+ *   gateway_reader.c       reads the control database on a worker: routes, and why a name has none
+ *   gateway_routes.c       snapshots of the routes, each with its generation
+ *   gateway_replicas.c     who is up at which address; lanes: the queue and figures of one revision
+ *   gateway_queue.c        the queue itself
+ *   gateway_exchange.c     one request from head to end; the server's handler
+ *   gateway_dispatch.c     method and path to a route of http/routes.def; gateway_auth.c asks for the token
+ *   gateway_v2.c gateway_openai.c gateway_own.c gateway_control.c   what each kind of route does
+ *   gateway_proxy.c        a data request's steps: body, routes, queue, replica, again
+ *   gateway_relay.c        to a replica or the controller and back, with gateway_headers.c
+ *   gateway_errors.c       errors in each family's shape
+ *   gateway_metrics.c gateway_exposition.c gateway_access_log.c     what is counted and written
+ *
+ * Start: hello, the supervisor's snapshot and the routes at the same time; when both are there it accepts. End: SIGTERM
+ * drains; a lost supervisor or the drain's deadline breaks off. All of it is one loop thread; the workers are libuv's. */
+#include "gateway/gateway.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "gateway/gateway-internal.h"
+#include "wire/role.h"
+
+#define CONNECT_TIMEOUT_MS 2000
+#define CONTROL_ANSWER_TIMEOUT_MS (10u * 60 * 1000) /* waiting for a deployment is a request */
+#define PROBE_TIMEOUT_MS 1000
+#define IDLE_MAXIMUM 64 /* connections kept to one address */
+
+/* ---- addresses ----------------------------------------------------------- */
+
+/* Sockets stand in <state>/run. A path that an address cannot hold is reached through that folder's descriptor. */
+char *gateway_socket_address(const struct gateway *gateway, const char *path) {
+    if (text_starts_with(path, "unix:")) path += strlen("unix:");
+    if (strlen(path) < sizeof((struct sockaddr_un *)NULL)->sun_path || gateway->run_folder < 0)
+        return text_format("unix:%s", path);
+    const char *name = strrchr(path, '/');
+    return text_format("unix:/proc/self/fd/%d/%s", gateway->run_folder, name ? name + 1 : path);
+}
+
+static struct http_pool *controller_pool(const struct gateway *gateway, uint64_t connect_ms, uint64_t answer_ms) {
+    _cleanup_free_ char *path = text_format("%s/run/controller.sock", gateway->settings->state);
+    _cleanup_free_ char *address = gateway_socket_address(gateway, path);
+    struct http_pool_config config = gateway->replicas.pool;
+    config.address = address;
+    config.connect_timeout_ms = connect_ms;
+    config.answer_timeout_ms = answer_ms;
+    return http_pool_new(&config);
+}
+
+static void open_run_folder(struct gateway *gateway) {
+    _cleanup_free_ char *path = text_format("%s/run", gateway->settings->state);
+    gateway->run_folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void open_upstream(struct gateway *gateway) {
+    const struct settings *settings = gateway->settings;
+    gateway->replicas.in_flight_maximum = settings->in_flight_maximum;
+    gateway->replicas.queue_maximum = settings->queue_maximum;
+    gateway->replicas.pool = (struct http_pool_config){
+        .loop = gateway->config.loop,
+        .idle_maximum = settings->in_flight_maximum < IDLE_MAXIMUM ? settings->in_flight_maximum : IDLE_MAXIMUM,
+        .connect_timeout_ms = CONNECT_TIMEOUT_MS,
+        .answer_timeout_ms = settings->upstream_timeout_ms,
+        .body_timeout_ms = settings->body_timeout_ms,
+        .head_maximum = settings->head_maximum,
+    };
+    gateway->controller = controller_pool(gateway, CONNECT_TIMEOUT_MS, CONTROL_ANSWER_TIMEOUT_MS);
+    gateway->controller_probe = controller_pool(gateway, PROBE_TIMEOUT_MS, PROBE_TIMEOUT_MS);
+}
+
+/* ---- start --------------------------------------------------------------- */
+
+static void open_server(struct gateway *gateway) {
+    const struct settings *settings = gateway->settings;
+    const struct http_server_config config = {
+        .loop = gateway->config.loop,
+        .handler = &gateway_http_handler,
+        .context = gateway,
+        .limits = {.head_maximum = settings->head_maximum,
+                   .body_maximum = settings->body_maximum,
+                   .connections_maximum = settings->connections_maximum,
+                   .header_timeout_ms = settings->header_timeout_ms,
+                   .body_timeout_ms = settings->body_timeout_ms,
+                   .idle_timeout_ms = settings->idle_timeout_ms},
+    };
+    gateway->server = http_server_new(&config);
+}
+
+static void set_id_prefix(struct gateway *gateway) {
+    uint64_t random = 0;
+    if (getrandom(&random, sizeof random, 0) != sizeof random) random = uv_hrtime() ^ (uint64_t)getpid() << 40;
+    snprintf(gateway->id_prefix, sizeof gateway->id_prefix, "%016llx", (unsigned long long)random);
+}
+
+static void open_timers(struct gateway *gateway) {
+    uv_timer_t *timers[] = {&gateway->deadline_timer, &gateway->suspect_timer, &gateway->drain_timer};
+    for (size_t i = 0; i < ARRAY_SIZE(timers); i++) {
+        uv_timer_init(gateway->config.loop, timers[i]);
+        timers[i]->data = gateway;
+    }
+}
+
+static void bind_route(void *context, struct gateway_route *route) {
+    struct gateway *gateway = context;
+    gateway_replicas_bind(&gateway->replicas, route);
+}
+
+static void unbind_route(void *context, struct gateway_route *route) {
+    struct gateway *gateway = context;
+    gateway_replicas_unbind(&gateway->replicas, route);
+}
+
+struct gateway *gateway_new(const struct gateway_config *config) {
+    struct gateway *gateway = mem_new(struct gateway);
+    gateway->config = *config;
+    gateway->settings = config->settings;
+    gateway->routes.binder = (struct gateway_route_binder){
+        .bind = bind_route, .unbind = unbind_route, .use_changed = gateway_tell_routes_used, .context = gateway};
+    set_id_prefix(gateway);
+    open_timers(gateway);
+    open_run_folder(gateway);
+    open_upstream(gateway);
+    open_server(gateway);
+    gateway->dispatch = gateway_dispatch_new();
+    if (gateway->settings->access_log) gateway->access_log = gateway_access_log_new(config->loop, STDERR_FILENO);
+    gateway->reader = gateway_reader_new(gateway);
+    gateway_supervisor_open(gateway);
+    gateway_reader_want(gateway->reader, 0);
+    return gateway;
+}
+
+void gateway_start_serving(struct gateway *gateway) {
+    if (gateway->phase != GATEWAY_STARTING || !gateway->snapshot_heard || !gateway->routes_read) return;
+    struct error *error = NULL;
+    gateway->phase = GATEWAY_SERVING;
+    gateway->was_serving = true;
+    if (!http_server_listen(gateway->server, gateway->config.listener, &error)) {
+        log_write(LOG_INFO, "accepting", NULL);
+        return;
+    }
+    _cleanup_free_ char *text = error_text(error);
+    log_write(LOG_ERROR, "cannot accept connections", "cause", text, NULL);
+    error_free(error);
+    gateway_end(gateway, 1);
+}
+
+/* ---- end ----------------------------------------------------------------- */
+
+static void on_drained(void *context) {
+    gateway_end(context, 0);
+}
+
+static void on_drain_deadline(uv_timer_t *timer) {
+    struct gateway *gateway = timer->data;
+    char open[24];
+    snprintf(open, sizeof open, "%zu", gateway->exchange_count);
+    log_write(LOG_WARNING, "the drain deadline is over; breaking off what is left", "requests", open, NULL);
+    gateway_end(gateway, 0);
+}
+
+void gateway_drain(struct gateway *gateway) {
+    if (gateway->phase == GATEWAY_STARTING) {
+        gateway_end(gateway, 0);
+    } else if (gateway->phase == GATEWAY_SERVING) {
+        gateway->phase = GATEWAY_DRAINING;
+        log_write(LOG_INFO, "draining", NULL);
+        uv_timer_start(&gateway->drain_timer, on_drain_deadline, gateway->settings->drain_ms, 0);
+        http_server_drain(gateway->server, on_drained, gateway);
+    }
+}
+
+void gateway_end(struct gateway *gateway, int exit_status) {
+    if (gateway->phase == GATEWAY_ENDED) return;
+    gateway->phase = GATEWAY_ENDED;
+    gateway_supervisor_close(gateway);
+    http_server_close(gateway->server);
+    uv_handle_t *handles[] = {(uv_handle_t *)&gateway->deadline_timer, (uv_handle_t *)&gateway->suspect_timer,
+                              (uv_handle_t *)&gateway->drain_timer, (uv_handle_t *)&gateway->supervisor_poll};
+    for (size_t i = 0; i < ARRAY_SIZE(handles); i++) uv_close(handles[i], NULL);
+    gateway_reader_close(gateway->reader);
+    gateway_replicas_close(&gateway->replicas);
+    http_pool_release(gateway->controller);
+    http_pool_release(gateway->controller_probe);
+    gateway_access_log_close(gateway->access_log);
+    gateway->config.on_end(gateway->config.context, exit_status);
+}
+
+void gateway_free(struct gateway *gateway) {
+    gateway_routes_close(&gateway->routes);
+    wire_channel_free(gateway->supervisor);
+    gateway_dispatch_free(gateway->dispatch);
+    gateway_free_spare_exchanges(gateway);
+    if (gateway->run_folder >= 0) close(gateway->run_folder);
+    if (!gateway->was_serving) close(gateway->config.listener);
+    free(gateway->headers);
+    free(gateway);
+}
+
+/* ---- the role ------------------------------------------------------------- */
+
+struct role {
+    struct gateway *gateway;
+    uv_signal_t sigterm;
+    int exit_status;
+};
+
+static void on_sigterm(uv_signal_t *signal, int number) {
+    (void)number;
+    struct role *role = signal->data;
+    gateway_drain(role->gateway);
+}
+
+static void on_end(void *context, int exit_status) {
+    struct role *role = context;
+    role->exit_status = exit_status;
+    uv_close((uv_handle_t *)&role->sigterm, NULL);
+}
+
+int gateway_main(struct settings *settings) {
+    enum log_level level = LOG_INFO;
+    log_parse_level(settings->log_level, &level);
+    log_open("gateway", level);
+    setenv("UV_THREADPOOL_SIZE", "2", 0); /* the reader, and a log write or a search beside it */
+
+    uv_loop_t loop;
+    struct role role = {0};
+    uv_loop_init(&loop);
+    uv_signal_init(&loop, &role.sigterm);
+    role.sigterm.data = &role;
+    uv_signal_start(&role.sigterm, on_sigterm, SIGTERM);
+    role.gateway = gateway_new(&(struct gateway_config){.loop = &loop,
+                                                        .settings = settings,
+                                                        .supervisor = ROLE_DESCRIPTOR_SUPERVISOR,
+                                                        .listener = ROLE_DESCRIPTOR_LISTENER,
+                                                        .on_end = on_end,
+                                                        .context = &role});
+    uv_run(&loop, UV_RUN_DEFAULT);
+    gateway_free(role.gateway);
+    uv_loop_close(&loop);
+    return role.exit_status;
+}

@@ -1,0 +1,25 @@
+/* The access log: one line a request, gathered and written in batches on a worker, so that neither a slow terminal nor a
+ * full pipe holds up the loop. Lines never have the query (it may carry a token) nor bodies. What does not fit while the
+ * outside does not read is left out and counted. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct gateway_access_log;
+
+struct gateway_access {
+    const char *method, *path; /* path ends at NUL or '?' */
+    int status;
+    uint64_t bytes, duration_us;
+    const char *request_id, *deployment, *replica; /* deployment and replica NULL: none */
+    uint64_t revision;
+};
+
+/* Writes to `descriptor`, which stays the caller's. */
+struct gateway_access_log *gateway_access_log_new(uv_loop_t *loop, int descriptor);
+void gateway_access_log_add(struct gateway_access_log *log, const struct gateway_access *access);
+uint64_t gateway_access_log_left_out(const struct gateway_access_log *log);
+/* Writes the rest, here and now; frees itself when its handles and worker are done. NULL is fine. */
+void gateway_access_log_close(struct gateway_access_log *log);

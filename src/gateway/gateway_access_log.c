@@ -1,0 +1,202 @@
+#include "gateway/gateway_access_log-internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/memory.h"
+
+#define LINE_MAXIMUM 1024u /* without the path */
+#define PATH_MAXIMUM 512u  /* bytes of a path that are shown */
+#define GATHERED_MAXIMUM (1024u * 1024)
+#define WRITE_AT (48u * 1024)
+#define WRITE_EVERY_MS 100
+
+struct gateway_access_log {
+    uv_loop_t *loop;
+    uv_timer_t timer;
+    uv_work_t work;
+    struct buffer gathered, writing;
+    bool is_writing, is_closing, timer_is_closed, timer_is_running;
+    int descriptor;
+    uint64_t left_out;
+    int64_t stamp_ms; /* of `stamp` */
+    char stamp[25];
+};
+
+/* ---- writing ------------------------------------------------------------- */
+
+static void write_out(int descriptor, const struct buffer *text) {
+    for (size_t done = 0; done < text->size;) {
+        ssize_t written = write(descriptor, text->bytes + done, text->size - done);
+        if (written <= 0) return; /* nowhere to say so */
+        done += (size_t)written;
+    }
+}
+
+static void free_when_done(struct gateway_access_log *log) {
+    if (!log->is_closing || log->is_writing || !log->timer_is_closed) return;
+    write_out(log->descriptor, &log->gathered);
+    buffer_clear(&log->gathered);
+    buffer_clear(&log->writing);
+    free(log);
+}
+
+static void on_work(uv_work_t *work) {
+    struct gateway_access_log *log = CONTAINER_OF(work, struct gateway_access_log, work);
+    write_out(log->descriptor, &log->writing);
+}
+
+static void on_written(uv_work_t *work, int status) {
+    (void)status;
+    struct gateway_access_log *log = CONTAINER_OF(work, struct gateway_access_log, work);
+    log->is_writing = false;
+    log->writing.size = 0;
+    free_when_done(log);
+}
+
+static void begin_writing(struct gateway_access_log *log) {
+    if (log->is_writing || !log->gathered.size) return;
+    struct buffer empty = log->writing;
+    log->writing = log->gathered;
+    log->gathered = empty;
+    log->is_writing = !uv_queue_work(log->loop, &log->work, on_work, on_written);
+}
+
+static void on_timer(uv_timer_t *timer) {
+    struct gateway_access_log *log = timer->data;
+    log->timer_is_running = false;
+    begin_writing(log);
+}
+
+struct gateway_access_log *gateway_access_log_new(uv_loop_t *loop, int descriptor) {
+    struct gateway_access_log *log = mem_new(struct gateway_access_log);
+    log->loop = loop;
+    log->descriptor = descriptor;
+    log->gathered.maximum = log->writing.maximum = GATHERED_MAXIMUM;
+    uv_timer_init(loop, &log->timer);
+    log->timer.data = log;
+    return log;
+}
+
+static void on_timer_closed(uv_handle_t *handle) {
+    struct gateway_access_log *log = handle->data;
+    log->timer_is_closed = true;
+    free_when_done(log);
+}
+
+void gateway_access_log_close(struct gateway_access_log *log) {
+    if (!log || log->is_closing) return;
+    log->is_closing = true;
+    if (!log->is_writing) {
+        write_out(log->descriptor, &log->gathered);
+        log->gathered.size = 0;
+    }
+    uv_close((uv_handle_t *)&log->timer, on_timer_closed);
+}
+
+uint64_t gateway_access_log_left_out(const struct gateway_access_log *log) {
+    return log ? log->left_out : 0;
+}
+
+/* ---- a line -------------------------------------------------------------- */
+
+static char *put_text(char *at, const char *text) {
+    size_t size = strlen(text);
+    memcpy(at, text, size);
+    return at + size;
+}
+
+static char *put_number(char *at, uint64_t number) {
+    char digits[20];
+    size_t count = 0;
+    do digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    while (count) *at++ = digits[--count];
+    return at;
+}
+
+/* Milliseconds with three decimals. */
+static char *put_duration(char *at, uint64_t duration_us) {
+    at = put_number(at, duration_us / 1000);
+    *at++ = '.';
+    uint64_t rest = duration_us % 1000;
+    *at++ = (char)('0' + rest / 100);
+    *at++ = (char)('0' + rest / 10 % 10);
+    *at++ = (char)('0' + rest % 10);
+    return at;
+}
+
+/* So that no path can forge a line or a field: what is not plain is percent-encoded (a path in which it stands is not
+ * well-formed anyway). */
+static char *put_path(char *at, const char *path) {
+    static const char digits[] = "0123456789ABCDEF";
+    for (size_t i = 0; path[i] && path[i] != '?'; i++) {
+        if (i == PATH_MAXIMUM) return put_text(at, "...");
+        unsigned char byte = (unsigned char)path[i];
+        if (byte > ' ' && byte < 0x7f && byte != '"' && byte != '\\') {
+            *at++ = (char)byte;
+        } else {
+            *at++ = '%';
+            *at++ = digits[byte >> 4];
+            *at++ = digits[byte & 15];
+        }
+    }
+    return at;
+}
+
+static const char *stamp(struct gateway_access_log *log) {
+    int64_t now_ms = clock_wall_ms();
+    if (now_ms != log->stamp_ms) {
+        clock_format(now_ms, log->stamp);
+        log->stamp_ms = now_ms;
+    }
+    return log->stamp;
+}
+
+static char *put_access(char *at, const char *now, const struct gateway_access *access) {
+    at = put_text(at, now);
+    at = put_text(at, " info access ");
+    at = put_text(at, access->method);
+    *at++ = ' ';
+    at = put_path(at, access->path);
+    at = put_text(at, " status=");
+    at = put_number(at, (uint64_t)access->status);
+    at = put_text(at, " bytes=");
+    at = put_number(at, access->bytes);
+    at = put_text(at, " duration_ms=");
+    at = put_duration(at, access->duration_us);
+    at = put_text(at, " request_id=");
+    at = put_text(at, access->request_id);
+    if (access->deployment) {
+        at = put_text(at, " deployment=");
+        at = put_text(at, access->deployment);
+        at = put_text(at, " revision=");
+        at = put_number(at, access->revision);
+    }
+    if (access->replica) {
+        at = put_text(at, " replica=");
+        at = put_text(at, access->replica);
+    }
+    *at++ = '\n';
+    return at;
+}
+
+void gateway_access_log_add(struct gateway_access_log *log, const struct gateway_access *access) {
+    size_t texts = strlen(access->method) + strlen(access->request_id) +
+                   (access->deployment ? strlen(access->deployment) : 0) + (access->replica ? strlen(access->replica) : 0);
+    if (log->is_closing || !buffer_reserve(&log->gathered, LINE_MAXIMUM + 3 * PATH_MAXIMUM + texts)) {
+        log->left_out++;
+        return;
+    }
+    char *begin = log->gathered.bytes + log->gathered.size;
+    log->gathered.size += (size_t)(put_access(begin, stamp(log), access) - begin);
+    if (log->gathered.size >= WRITE_AT) {
+        begin_writing(log);
+    } else if (!log->timer_is_running) {
+        log->timer_is_running = true;
+        uv_timer_start(&log->timer, on_timer, WRITE_EVERY_MS, 0);
+    }
+}

@@ -1,0 +1,75 @@
+/* Control requests: to the controller, as they are. It is one process and may be starting again: then 503, at once, and
+ * the client decides whether to ask again. */
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "gateway/gateway-internal.h"
+
+#define CONTROLLER_HOST "controller"
+
+static void when_failed(struct exchange *exchange, const struct http_failure *failure) {
+    if (http_has_begun(exchange->request)) {
+        exchange_break(exchange);
+    } else if (failure->timed_out && failure->sent) {
+        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 504, "the controller has not answered in time");
+    } else {
+        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "%s",
+                           failure->sent ? "the controller ended before it answered: what was asked for may have been done"
+                                         : "the controller does not answer: it may be starting, try again");
+    }
+}
+
+static void send_on(struct exchange *exchange) {
+    gateway_relay(exchange, exchange->gateway->controller, CONTROLLER_HOST, when_failed);
+}
+
+enum http_body_mode gateway_serve_control(struct exchange *exchange) {
+    exchange->request->body_maximum = exchange->gateway->settings->control_body_maximum;
+    exchange->when_body_whole = send_on;
+    exchange_set_step(exchange, EXCHANGE_BODY);
+    return HTTP_BODY_WHOLE;
+}
+
+/* ---- the gateway's own questions ------------------------------------------ */
+
+static void fetched_head(struct http_call *call, const struct http_answer *answer, void *context) {
+    (void)call;
+    struct exchange *exchange = context;
+    exchange->status = answer->status;
+}
+
+static void fetched_body(struct http_call *call, const char *bytes, size_t size, void *context) {
+    struct exchange *exchange = context;
+    if (buffer_append(&exchange->body, bytes, size)) return; /* it has a ceiling */
+    http_call_cancel(call);
+    exchange->call = NULL;
+    exchange->when_fetched(exchange, 0, NULL, 0);
+}
+
+static void fetched_end(struct http_call *call, void *context) {
+    (void)call;
+    struct exchange *exchange = context;
+    exchange->call = NULL;
+    exchange->when_fetched(exchange, exchange->status, exchange->body.size ? exchange->body.bytes : "", exchange->body.size);
+}
+
+static void fetch_failed(struct http_call *call, const struct http_failure *failure, void *context) {
+    (void)call, (void)failure;
+    struct exchange *exchange = context;
+    exchange->call = NULL;
+    exchange->when_fetched(exchange, 0, NULL, 0);
+}
+
+static const struct http_call_handler fetch_handler = {
+    .on_head = fetched_head, .on_body = fetched_body, .on_end = fetched_end, .on_failed = fetch_failed};
+
+void gateway_fetch(struct exchange *exchange, const char *target,
+                   void (*done)(struct exchange *exchange, int status, const char *body, size_t size)) {
+    const struct http_header headers[] = {{"X-Request-Id", exchange->request_id}};
+    const struct http_call_request request = {
+        .method = "GET", .target = target, .host = CONTROLLER_HOST, .headers = headers, .header_count = 1};
+    exchange->when_fetched = done;
+    exchange->body.size = 0;
+    exchange_set_step(exchange, EXCHANGE_SENT);
+    exchange->call = http_call(exchange->gateway->controller_probe, &request, &fetch_handler, exchange);
+}

@@ -1,0 +1,120 @@
+/* Errors as each family's clients expect them: problem+json (RFC 9457), the Open Inference Protocol's {"error": "…"}, and
+ * OpenAI's {"error": {"message", "type", "code", "param"}}. */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "gateway/gateway-internal.h"
+
+struct shape {
+    const char *prefix; /* of the path: a whole segment */
+    const char *content_type;
+    void (*write)(yyjson_mut_doc *document, yyjson_mut_val *root, const struct error *error);
+};
+
+static void write_problem(yyjson_mut_doc *document, yyjson_mut_val *root, const struct error *error) {
+    _cleanup_free_ char *detail = error_text(error);
+    yyjson_mut_obj_add_str(document, root, "type", "about:blank");
+    yyjson_mut_obj_add_str(document, root, "title", http_reason_phrase(error->http_status));
+    yyjson_mut_obj_add_int(document, root, "status", error->http_status);
+    yyjson_mut_obj_add_strcpy(document, root, "detail", detail);
+    yyjson_mut_obj_add_str(document, root, "error", error_class_name(error->class));
+    yyjson_mut_val *causes = yyjson_mut_obj_add_arr(document, root, "causes");
+    for (; error; error = error->cause) yyjson_mut_arr_add_strcpy(document, causes, error->message);
+}
+
+static void write_v2(yyjson_mut_doc *document, yyjson_mut_val *root, const struct error *error) {
+    _cleanup_free_ char *text = error_text(error);
+    yyjson_mut_obj_add_strcpy(document, root, "error", text);
+}
+
+static void write_openai(yyjson_mut_doc *document, yyjson_mut_val *root, const struct error *error) {
+    static const struct {
+        enum error_class class;
+        const char *type, *code, *param;
+    } kinds[] = {
+        {ERROR_UNAUTHORIZED, "authentication_error", "invalid_api_key", NULL},
+        {ERROR_NOT_FOUND, "invalid_request_error", "model_not_found", "model"},
+        {ERROR_CONFIGURATION, "invalid_request_error", NULL, "model"},
+        {ERROR_REQUEST, "invalid_request_error", NULL, NULL},
+    };
+    const char *type = "server_error", *code = NULL, *param = NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        if (kinds[i].class != error->class) continue;
+        type = kinds[i].type, code = kinds[i].code, param = kinds[i].param;
+    }
+    if (error->http_status == 429) type = "rate_limit_error", code = "rate_limit_exceeded";
+    _cleanup_free_ char *text = error_text(error);
+    yyjson_mut_val *object = yyjson_mut_obj_add_obj(document, root, "error");
+    yyjson_mut_obj_add_strcpy(document, object, "message", text);
+    yyjson_mut_obj_add_str(document, object, "type", type);
+    yyjson_mut_obj_add_str(document, object, "code", code); /* NULL is null: its clients look for all four */
+    yyjson_mut_obj_add_str(document, object, "param", param);
+}
+
+static const struct shape shapes[] = {
+    {"/v2", "application/json", write_v2},
+    {"/v1/embeddings", "application/json", write_openai},
+    {"/v1/models", "application/json", write_openai},
+    {"", "application/problem+json", write_problem},
+};
+
+static const struct shape *shape_of(const char *path) {
+    for (size_t i = 0;; i++) {
+        size_t size = strlen(shapes[i].prefix);
+        if (!size) return &shapes[i];
+        if (!strncmp(path, shapes[i].prefix, size) && strchr("/?", path[size])) return &shapes[i];
+    }
+}
+
+void exchange_fail(struct exchange *exchange, struct error *error) {
+    const struct shape *shape = shape_of(exchange->request->path);
+    _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(document);
+    yyjson_mut_doc_set_root(document, root);
+    shape->write(document, root, error);
+    size_t size;
+    _cleanup_free_ char *body = json_write(document, &size);
+
+    struct http_header headers[4] = {{"Content-Type", shape->content_type}, {"X-Request-Id", exchange->request_id}};
+    size_t count = 2;
+    char allow[64];
+    switch (error->http_status) {
+    case 401: headers[count++] = (struct http_header){"WWW-Authenticate", "Bearer realm=\"slipway\""}; break;
+    case 405:
+        gateway_dispatch_allow(exchange->gateway->dispatch, exchange->request->path, allow);
+        headers[count++] = (struct http_header){"Allow", allow};
+        break;
+    case 429:
+    case 503: headers[count++] = (struct http_header){"Retry-After", "1"}; break;
+    default: break;
+    }
+    int status = error->http_status;
+    error_free(error);
+    exchange_respond_with(exchange, status, headers, count, body, size);
+}
+
+void exchange_fail_with(struct exchange *exchange, enum error_class class, int status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    _cleanup_free_ char *message = text_format_list(format, arguments);
+    va_end(arguments);
+    struct error *error = NULL;
+    error_set_status(&error, class, status ? status : error_class_status(class), "%s", message);
+    exchange_fail(exchange, error);
+}
+
+enum http_body_mode gateway_serve_nothing(struct exchange *exchange) {
+    const struct http_request *request = exchange->request;
+    int shown = (int)strcspn(request->path, "?");
+    if (shown > 256) shown = 256;
+    if (exchange->match.path_exists) {
+        exchange_fail_with(exchange, ERROR_REQUEST, 405, "%s is not answered at %.*s", request->method, shown, request->path);
+    } else {
+        exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "nothing is served at %.*s", shown, request->path);
+    }
+    return HTTP_BODY_WHOLE;
+}

@@ -1,0 +1,259 @@
+/* Reads the control database on a worker, one job at a time: the routes when their generation is said to have changed,
+ * and, for names that have none, why. One read-only connection, opened when first needed: at the very first start there
+ * is no database yet (R3). What fails is tried again; until then the gateway goes on with the routes it has. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "gateway/gateway-internal.h"
+
+#define RETRY_MS 100
+#define LOOKUPS_MAXIMUM 64    /* names in one job */
+#define WAITING_MAXIMUM 1024  /* exchanges that wait for one */
+
+/* A name without a route, on its way to the worker and back. */
+struct gateway_lookup {
+    struct exchange *exchange; /* NULL: it has ended meanwhile */
+    char name[GATEWAY_NAME_MAXIMUM + 1];
+    char *status, *message; /* of its deployment; status NULL: there is none */
+    struct gateway_lookup *next;
+};
+
+struct gateway_reader {
+    struct gateway *gateway;
+    struct store *store; /* NULL until it could be opened; the worker's while is_busy */
+    char *path;
+    uv_work_t work;
+    uv_timer_t timer;
+    bool is_busy, is_closing, timer_is_closed;
+    bool is_due; /* the routes are to be read */
+    uint64_t wanted, asked; /* the generation: announced by now; when the job began */
+    struct gateway_lookup *waiting, **waiting_end;
+    size_t waiting_count;
+
+    /* the job's: */
+    bool reads_routes;
+    struct gateway_lookup *lookups;
+    struct gateway_snapshot *snapshot; /* result */
+    struct error *error;
+};
+
+static void begin_job(struct gateway_reader *reader);
+
+/* ---- on the worker -------------------------------------------------------- */
+
+static int look_up(struct store_transaction *transaction, struct gateway_lookup *lookup, struct error **ret_error) {
+    _cleanup_rows_ struct store_rows *rows = NULL;
+    int step = store_query(transaction, &rows, ret_error,
+                           "SELECT status, message FROM deployments WHERE status <> 'inactive' AND (name = ? OR id = ? "
+                           "OR id = (SELECT deployment_id FROM route_names WHERE route_names.name = ?)) LIMIT 1",
+                           "ttt", lookup->name, lookup->name, lookup->name);
+    if (step) return step;
+    step = store_next(rows, ret_error);
+    if (step != 1) return step;
+    lookup->status = store_text_copy(rows, 0);
+    lookup->message = store_text_copy(rows, 1);
+    return 0;
+}
+
+static int look_all_up(struct gateway_reader *reader, struct error **ret_error) {
+    _cleanup_transaction_ struct store_transaction *transaction = NULL;
+    int failed = store_begin(reader->store, &transaction, ret_error);
+    for (struct gateway_lookup *lookup = reader->lookups; lookup && !failed; lookup = lookup->next)
+        failed = look_up(transaction, lookup, ret_error);
+    return failed;
+}
+
+static void on_work(uv_work_t *work) {
+    struct gateway_reader *reader = CONTAINER_OF(work, struct gateway_reader, work);
+    if (!reader->store && store_open_reader(reader->path, &reader->store, &reader->error)) return;
+    if (reader->reads_routes && gateway_snapshot_read(reader->store, &reader->snapshot, &reader->error)) return;
+    if (reader->lookups) look_all_up(reader, &reader->error);
+}
+
+/* ---- what came back ------------------------------------------------------- */
+
+static void free_lookup(struct gateway_lookup *lookup) {
+    free(lookup->status);
+    free(lookup->message);
+    free(lookup);
+}
+
+static void explain(struct gateway_reader *reader, struct gateway_lookup *lookup) {
+    struct exchange *exchange = lookup->exchange;
+    const struct gateway_snapshot *routes = reader->gateway->routes.current;
+    exchange->lookup = NULL;
+    if (routes && gateway_snapshot_find(routes, lookup->name, strlen(lookup->name))) {
+        gateway_proxy_admit(exchange); /* it has one by now */
+    } else if (reader->error && reader->store) {
+        _cleanup_free_ char *cause = error_text(reader->error);
+        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "deployment %s has no route here, and its status could not be read: %s",
+                           lookup->name, cause);
+    } else if (!lookup->status) {
+        exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "there is no deployment %s", lookup->name);
+    } else if (text_starts_with(lookup->status, "delet")) {
+        exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "deployment %s does not serve any more: it is %s", lookup->name,
+                           lookup->status);
+    } else {
+        bool is_told = lookup->message && lookup->message[0];
+        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "deployment %s does not serve: it is %s%s%s", lookup->name,
+                           lookup->status, is_told ? ": " : "", is_told ? lookup->message : "");
+    }
+}
+
+static void explain_all(struct gateway_reader *reader) {
+    while (reader->lookups) {
+        struct gateway_lookup *lookup = reader->lookups;
+        reader->lookups = lookup->next;
+        if (lookup->exchange) explain(reader, lookup);
+        free_lookup(lookup);
+    }
+}
+
+static void log_failure(const struct error *error, const char *what) {
+    _cleanup_free_ char *text = error_text(error);
+    log_write(LOG_WARNING, what, "cause", text, NULL);
+}
+
+/* The database is not there yet: the very first start. The controller speaks when it has made it. */
+static bool is_first_start(const struct gateway_reader *reader) {
+    return !reader->store && reader->error->class == ERROR_UNAVAILABLE && !reader->gateway->routes.current;
+}
+
+/* False: to be tried again in a moment. */
+static bool take_routes(struct gateway_reader *reader) {
+    struct gateway *gateway = reader->gateway;
+    uint64_t generation = 0;
+    if (reader->snapshot) {
+        generation = reader->snapshot->generation;
+        if (gateway_routes_install(&gateway->routes, TAKE(reader->snapshot))) gateway_proxy_reroute_waiting(gateway);
+    } else if (is_first_start(reader)) {
+        gateway_routes_install(&gateway->routes, gateway_snapshot_empty());
+    } else {
+        log_failure(reader->error, "the routes could not be read; going on with those there are");
+        return false;
+    }
+    reader->is_due = generation < reader->wanted;
+    gateway->routes_read = true;
+    gateway_start_serving(gateway);
+    return generation >= reader->asked;
+}
+
+static void on_timer(uv_timer_t *timer) {
+    begin_job(timer->data);
+}
+
+static void free_when_done(struct gateway_reader *reader) {
+    if (!reader->is_closing || reader->is_busy || !reader->timer_is_closed) return;
+    while (reader->waiting) {
+        struct gateway_lookup *lookup = reader->waiting;
+        reader->waiting = lookup->next;
+        free_lookup(lookup);
+    }
+    store_close(reader->store);
+    free(reader->path);
+    free(reader);
+}
+
+static void drop_job(struct gateway_reader *reader) {
+    gateway_snapshot_free(TAKE(reader->snapshot));
+    while (reader->lookups) {
+        struct gateway_lookup *lookup = reader->lookups;
+        reader->lookups = lookup->next;
+        free_lookup(lookup);
+    }
+}
+
+static void on_worked(uv_work_t *work, int status) {
+    struct gateway_reader *reader = CONTAINER_OF(work, struct gateway_reader, work);
+    (void)status;
+    reader->is_busy = false;
+    if (reader->is_closing) {
+        drop_job(reader);
+    } else {
+        bool again = reader->reads_routes && !take_routes(reader);
+        explain_all(reader);
+        if (again)
+            uv_timer_start(&reader->timer, on_timer, RETRY_MS, 0);
+        else
+            begin_job(reader);
+    }
+    error_free(TAKE(reader->error));
+    free_when_done(reader);
+}
+
+/* ---- asking --------------------------------------------------------------- */
+
+static void take_waiting(struct gateway_reader *reader) {
+    struct gateway_lookup **end = &reader->lookups;
+    for (size_t i = 0; i < LOOKUPS_MAXIMUM && reader->waiting; i++) {
+        struct gateway_lookup *lookup = reader->waiting;
+        reader->waiting = lookup->next;
+        reader->waiting_count--;
+        lookup->next = NULL;
+        *end = lookup;
+        end = &lookup->next;
+    }
+    if (!reader->waiting) reader->waiting_end = &reader->waiting;
+}
+
+static void begin_job(struct gateway_reader *reader) {
+    if (reader->is_busy || reader->is_closing) return;
+    if (!reader->is_due && !reader->waiting) return;
+    reader->reads_routes = reader->is_due;
+    reader->asked = reader->wanted;
+    take_waiting(reader);
+    reader->is_busy = true;
+    uv_queue_work(reader->gateway->config.loop, &reader->work, on_work, on_worked);
+}
+
+struct gateway_reader *gateway_reader_new(struct gateway *gateway) {
+    struct gateway_reader *reader = mem_new(struct gateway_reader);
+    reader->gateway = gateway;
+    reader->path = text_format("%s/control.db", gateway->settings->state);
+    reader->waiting_end = &reader->waiting;
+    uv_timer_init(gateway->config.loop, &reader->timer);
+    reader->timer.data = reader;
+    return reader;
+}
+
+void gateway_reader_want(struct gateway_reader *reader, uint64_t generation) {
+    if (generation > reader->wanted) reader->wanted = generation;
+    reader->is_due = true;
+    begin_job(reader);
+}
+
+void gateway_reader_explain(struct gateway_reader *reader, struct exchange *exchange) {
+    if (reader->waiting_count == WAITING_MAXIMUM) {
+        exchange_fail_with(exchange, ERROR_REQUEST, 429, "too many requests name deployments that are not there");
+        return;
+    }
+    struct gateway_lookup *lookup = mem_new(struct gateway_lookup);
+    lookup->exchange = exchange;
+    strcpy(lookup->name, exchange->model); /* of the same size */
+    exchange->lookup = lookup;
+    *reader->waiting_end = lookup;
+    reader->waiting_end = &lookup->next;
+    reader->waiting_count++;
+    begin_job(reader);
+}
+
+void gateway_reader_forget(struct exchange *exchange) {
+    if (!exchange->lookup) return;
+    exchange->lookup->exchange = NULL;
+    exchange->lookup = NULL;
+}
+
+static void on_timer_closed(uv_handle_t *handle) {
+    struct gateway_reader *reader = handle->data;
+    reader->timer_is_closed = true;
+    free_when_done(reader);
+}
+
+void gateway_reader_close(struct gateway_reader *reader) {
+    if (reader->is_closing) return;
+    reader->is_closing = true;
+    uv_close((uv_handle_t *)&reader->timer, on_timer_closed);
+}

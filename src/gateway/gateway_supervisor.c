@@ -1,0 +1,106 @@
+/* The channel to the supervisor: who is up, when routes change, are you there. What it says is acted on at once; a
+ * channel that closes is the supervisor's end, and so the gateway's. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "gateway/gateway-internal.h"
+#include "slipway_version.h"
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void lose(struct gateway *gateway, struct error *error) {
+    _cleanup_free_ char *text = error ? error_text(error) : NULL;
+    log_write(LOG_ERROR, "the supervisor is gone; ending", "cause", text, NULL);
+    error_free(error);
+    gateway_end(gateway, 1);
+}
+
+/* Asks for writability only while something is queued. */
+static void watch(struct gateway *gateway) {
+    if (gateway->phase == GATEWAY_ENDED) return;
+    int events = UV_READABLE | UV_DISCONNECT | (wire_channel_wants_write(gateway->supervisor) ? UV_WRITABLE : 0);
+    uv_poll_start(&gateway->supervisor_poll, events, on_poll);
+}
+
+static void say(struct gateway *gateway, const struct wire_message *message) {
+    struct error *error = NULL;
+    if (gateway->phase == GATEWAY_ENDED) return;
+    if (wire_send(gateway->supervisor, message, &error)) {
+        lose(gateway, error);
+        return;
+    }
+    watch(gateway);
+}
+
+static void act(struct gateway *gateway, const struct wire_message *message) {
+    switch (message->type) {
+    case WIRE_ping:
+        say(gateway, &(struct wire_message){.type = WIRE_pong, .pong = {.sequence = message->ping.sequence}});
+        break;
+    case WIRE_replica_up: {
+        const struct wire_replica_up *up = &message->replica_up;
+        _cleanup_free_ char *address = gateway_socket_address(gateway, up->address);
+        gateway_replica_up(&gateway->replicas, up->replica_id, up->incarnation, address);
+        gateway_proxy_drain_all(gateway);
+        break;
+    }
+    case WIRE_replica_down:
+        gateway_replica_down(&gateway->replicas, message->replica_down.replica_id, message->replica_down.incarnation);
+        break;
+    case WIRE_snapshot_end:
+        gateway->snapshot_heard = true;
+        gateway_start_serving(gateway);
+        break;
+    case WIRE_routes_changed: gateway_reader_want(gateway->reader, message->routes_changed.generation); break;
+    default: break; /* for others, or from a newer version */
+    }
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events) {
+    struct gateway *gateway = poll->data;
+    struct error *error = NULL;
+    if (status < 0) {
+        lose(gateway, NULL);
+        return;
+    }
+    if (events & UV_WRITABLE && wire_flush(gateway->supervisor, &error)) {
+        lose(gateway, error);
+        return;
+    }
+    for (;;) {
+        _cleanup_wire_message_ struct wire_message message = {0};
+        int received = wire_receive(gateway->supervisor, &message, &error);
+        if (received < 0) {
+            lose(gateway, error);
+            return;
+        }
+        if (!received) break;
+        act(gateway, &message);
+        if (gateway->phase == GATEWAY_ENDED) return;
+    }
+    watch(gateway);
+}
+
+void gateway_tell_routes_used(void *context, uint64_t generation, uint64_t lowest) {
+    struct gateway *gateway = context;
+    say(gateway, &(struct wire_message){.type = WIRE_routes_used,
+                                        .routes_used = {.gateway_id = (uint64_t)getpid(),
+                                                        .generation = generation,
+                                                        .lowest = lowest}});
+}
+
+void gateway_supervisor_open(struct gateway *gateway) {
+    gateway->supervisor = wire_channel_new(gateway->config.supervisor);
+    uv_poll_init(gateway->config.loop, &gateway->supervisor_poll, wire_channel_descriptor(gateway->supervisor));
+    gateway->supervisor_poll.data = gateway;
+    say(gateway, &(struct wire_message){.type = WIRE_hello,
+                                        .hello = {.role = "gateway",
+                                                  .version = SLIPWAY_VERSION,
+                                                  .pid = (uint64_t)getpid()}});
+}
+
+void gateway_supervisor_close(struct gateway *gateway) {
+    uv_poll_stop(&gateway->supervisor_poll);
+}
