@@ -1,0 +1,53 @@
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+#include "cli/cli-internal.h"
+
+#define FLAGS_OF(...) (const enum cli_flag[]){__VA_ARGS__}
+#define COMMAND(name, arguments, least, most, summary, ...) \
+    {#name, arguments, summary, least, most, cli_##name, FLAGS_OF(__VA_ARGS__), \
+     sizeof FLAGS_OF(__VA_ARGS__) / sizeof(enum cli_flag)},
+const struct cli_command cli_commands[] = {
+#include "cli/commands.def"
+};
+#undef COMMAND
+const size_t cli_command_count = ARRAY_SIZE(cli_commands);
+
+/* The connection that flags and environment describe. */
+static int open_service(struct cli *cli) {
+    const char *url = cli->flags[FLAG_URL] ? cli->flags[FLAG_URL] : getenv("SLIPWAY_URL");
+    const char *token = cli->flags[FLAG_TOKEN] ? cli->flags[FLAG_TOKEN] : getenv("SLIPWAY_TOKEN");
+    struct slipway_error *error = NULL;
+    if (slipway_open(url && *url ? url : NULL, token, &cli->service, &error) < 0) return cli_fail(cli, error);
+    if (cli->timeout_ms) slipway_set_timeout(cli->service, cli->timeout_ms);
+    return EXIT_OK;
+}
+
+int cli_main(int argc, char **argv) {
+    struct cli cli = {0};
+    const char **arguments = NULL;
+    if (argc < 2 || text_equal(argv[1], "help") || text_equal(argv[1], "--help") || text_equal(argv[1], "-h")) {
+        cli_print_help();
+        return argc < 2 ? EXIT_USAGE : EXIT_OK;
+    }
+    if (text_equal(argv[1], "--version")) argv[1] = "version";
+    int status = cli_parse(argc, argv, &cli, &arguments);
+    if (status == EXIT_OK && cli.flags[FLAG_HELP]) {
+        cli_print_command_help(cli.command);
+    } else if (status == EXIT_OK) {
+        status = open_service(&cli);
+        if (status == EXIT_OK) status = cli.command->run(&cli);
+    }
+    slipway_close(cli.service);
+    free(arguments);
+    if (fflush(stdout) != 0 && status == EXIT_OK) {
+        perror("slipway: write the result");
+        status = EXIT_FAILED;
+    }
+    return status;
+}

@@ -1,0 +1,110 @@
+/* The commands that only look: status, list, wait, tasks, events, processes, version. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+#include "cli/cli-internal.h"
+
+int cli_status(struct cli *cli) {
+    struct slipway_deployment *deployment = NULL;
+    struct slipway_error *error = NULL;
+    if (slipway_get_deployment_status(cli->service, cli->arguments[0], &deployment, &error) < 0) return cli_fail(cli, error);
+    int status = cli_print_deployment(cli, deployment);
+    slipway_deployment_free(deployment);
+    return status;
+}
+
+int cli_wait(struct cli *cli) {
+    return cli_wait_and_print(cli, cli->arguments[0], false);
+}
+
+/* GET path and show it as a table; says on stderr how many more there are. */
+static int show_list(struct cli *cli, const char *path, const struct cli_column *columns, size_t count) {
+    char *json = NULL;
+    uint64_t total = 0;
+    struct slipway_error *error = NULL;
+    if (slipway_get_json(cli->service, path, &json, &total, &error) < 0) return cli_fail(cli, error);
+    int status = cli_print_table(cli, json, columns, count);
+    uint64_t offset = 0, limit = 100;
+    cli_number(cli, FLAG_OFFSET, INT64_MAX, &offset);
+    cli_number(cli, FLAG_LIMIT, 1000, &limit);
+    if (!cli->json && total > offset + limit)
+        fprintf(stderr, "%llu more: --offset %llu shows them\n", (unsigned long long)(total - offset - limit),
+                (unsigned long long)(offset + limit));
+    slipway_text_free(json);
+    return status;
+}
+
+/* "limit=…&offset=…" and what the flags filter by, each percent-encoded; NULL after saying what is wrong. */
+static char *query(struct cli *cli) {
+    static const struct {
+        enum cli_flag flag;
+        const char *parameter;
+    } filters[] = {{FLAG_STATUS, "status"}, {FLAG_KIND, "kind"}, {FLAG_DEPLOYMENT, "deployment_id"}};
+    uint64_t limit = 100, offset = 0;
+    if (!cli_number(cli, FLAG_LIMIT, 1000, &limit) || !cli_number(cli, FLAG_OFFSET, INT64_MAX, &offset)) return NULL;
+    char *text = text_format("limit=%llu&offset=%llu", (unsigned long long)limit, (unsigned long long)offset);
+    for (size_t i = 0; i < ARRAY_SIZE(filters); i++) {
+        const char *value = cli->flags[filters[i].flag];
+        if (!value) continue;
+        _cleanup_free_ char *encoded = text_percent_encode(value, __builtin_strlen(value)), *shorter = text;
+        text = text_format("%s&%s=%s", shorter, filters[i].parameter, encoded);
+    }
+    return text;
+}
+
+int cli_list(struct cli *cli) {
+    static const struct cli_column columns[] = {{"NAME", "deployment_name"}, {"STATUS", "status"},
+                                                {"REVISION", "serving_revision"}, {"REPLICAS", "replicas"},
+                                                {"UPDATED", "updated_at"}, {"ID", "deployment_id"}};
+    _cleanup_free_ char *parameters = query(cli);
+    if (!parameters) return EXIT_USAGE;
+    _cleanup_free_ char *path = text_format("/v1/deployments?%s", parameters);
+    return show_list(cli, path, columns, ARRAY_SIZE(columns));
+}
+
+static int show_task(struct cli *cli) {
+    struct slipway_task *task = NULL;
+    struct slipway_error *error = NULL;
+    if (slipway_get_task(cli->service, cli->arguments[0], &task, &error) < 0) return cli_fail(cli, error);
+    if (cli->json)
+        cli_print_json(task->json);
+    else
+        printf("%s  %s  %s%s%s%s%s\n", task->task_id, task->kind, task->status, task->step ? ", " : "",
+               task->step ? task->step : "", task->detail ? ": " : "", task->detail ? task->detail : "");
+    if (!cli->json && task->error) printf("%s: %s\n", task->error->name, task->error->message);
+    slipway_task_free(task);
+    return EXIT_OK;
+}
+
+int cli_tasks(struct cli *cli) {
+    static const struct cli_column columns[] = {{"TASK", "task_id"}, {"KIND", "kind"}, {"STATUS", "status"},
+                                                {"STEP", "step"}, {"UPDATED", "updated_at"}, {"DETAIL", "detail"}};
+    if (cli->argument_count) return show_task(cli);
+    _cleanup_free_ char *parameters = query(cli);
+    if (!parameters) return EXIT_USAGE;
+    _cleanup_free_ char *path = text_format("/v1/tasks?%s", parameters);
+    return show_list(cli, path, columns, ARRAY_SIZE(columns));
+}
+
+int cli_events(struct cli *cli) {
+    static const struct cli_column columns[] = {{"AT", "at"}, {"KIND", "kind"}, {"MESSAGE", "message"}};
+    _cleanup_free_ char *parameters = query(cli);
+    if (!parameters) return EXIT_USAGE;
+    _cleanup_free_ char *name = text_percent_encode(cli->arguments[0], __builtin_strlen(cli->arguments[0]));
+    _cleanup_free_ char *path = text_format("/v1/deployments/%s/events?%s", name, parameters);
+    return show_list(cli, path, columns, ARRAY_SIZE(columns));
+}
+
+int cli_processes(struct cli *cli) {
+    static const struct cli_column columns[] = {{"ROLE", "role"}, {"PID", "pid"}, {"RESTARTS", "restarts"},
+                                                {"MEMORY", "memory_bytes"}, {"DEPLOYMENT", "deployment"},
+                                                {"REVISION", "revision"}, {"SINCE", "since"}};
+    return show_list(cli, "/v1/processes?limit=1000", columns, ARRAY_SIZE(columns));
+}
+
+int cli_version(struct cli *cli) {
+    printf(cli->json ? "{\"version\":\"%s\"}\n" : "slipway %s\n", slipway_version());
+    return EXIT_OK;
+}
