@@ -1,0 +1,57 @@
+/* What children find in their environment (wire/role.h). */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+#include "supervisor/supervisor-internal.h"
+
+/* What a runner may know. Above all not the token: it works on what others bring. */
+static const char *const runner_settings[] = {"SLIPWAY_LOG_LEVEL", "SLIPWAY_ONNXRUNTIME", "SLIPWAY_SANDBOX_REQUIRED"};
+
+static bool names_the_same(const char *variable, const char *other) {
+    size_t length = strcspn(variable, "=");
+    return !strncmp(variable, other, length) && (other[length] == '=' || !other[length]);
+}
+
+static bool is_in(const char *variable, char *const *list) {
+    for (; *list; list++)
+        if (names_the_same(variable, *list)) return true;
+    return false;
+}
+
+static size_t count_of(char *const *list) {
+    size_t count = 0;
+    while (list[count]) count++;
+    return count;
+}
+
+char **environment_for_roles(const struct settings *settings) {
+    char **ours = settings_environment(settings);
+    size_t count = count_of(ours), inherited = count_of(environ);
+    char **all = mem_new_array(count + inherited + 1, char *);
+    memcpy(all, ours, count * sizeof *all);
+    for (size_t i = 0; i < inherited; i++)
+        if (!is_in(environ[i], ours) && !text_starts_with(environ[i], "NOTIFY_SOCKET=")) all[count++] = text_copy(environ[i]);
+    free(ours);
+    return all;
+}
+
+char **environment_for_runners(const struct settings *settings) {
+    char **ours = settings_environment(settings);
+    char **all = mem_new_array(ARRAY_SIZE(runner_settings) + 4, char *);
+    size_t count = 0;
+    all[count++] = text_copy("PATH=/usr/bin:/bin");
+    all[count++] = text_copy("LANG=C.UTF-8");
+    all[count++] = text_copy("HOME=/");
+    for (size_t i = 0; i < ARRAY_SIZE(runner_settings); i++)
+        for (char **variable = ours; *variable; variable++)
+            if (names_the_same(*variable, runner_settings[i])) all[count++] = text_copy(*variable);
+    environment_free(ours);
+    return all;
+}
+
+void environment_free(char **environment) {
+    for (char **variable = environment; variable && *variable; variable++) free(*variable);
+    free(environment);
+}
