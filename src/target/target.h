@@ -50,10 +50,11 @@ struct target_ops {
 int target_find(const char *name, const struct target_ops **ret_target, struct error **ret_error);
 
 extern const struct target_ops local_target;
-struct wire_channel;
 struct wire_message;
-/* local: over the controller's channel to the supervisor. memory_budget 0: 80 % of what the machine or cgroup has. */
-struct target *local_target_new(struct wire_channel *supervisor, uint64_t memory_budget);
+/* local: `say` takes a message to the supervisor, from any thread, and copies it. memory_budget 0: 80 % of what the machine
+ * or cgroup has. */
+struct target *local_target_new(int (*say)(const struct wire_message *message, void *context, struct error **ret_error),
+                                void *context, uint64_t memory_budget);
 void local_target_free(struct target *target);
 /* Turns a message from the supervisor into an event; false when it is about something else. Borrowed from the message. */
 bool local_target_event(const struct wire_message *message, struct target_event *ret_event);
