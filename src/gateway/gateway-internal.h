@@ -56,7 +56,6 @@ struct gateway {
     struct gateway_reader *reader;
     struct http_pool *controller;       /* control requests: long answers */
     struct http_pool *controller_probe; /* readyz, metrics: short ones */
-    int run_folder;                     /* <state>/run, for short socket paths; -1 when there is none yet */
 
     struct gateway_queue deadlines; /* struct exchange's `deadline`; all have the same span */
     struct gateway_access_log *access_log;
@@ -82,8 +81,6 @@ void gateway_end(struct gateway *gateway, int exit_status);
 void gateway_free(struct gateway *gateway);
 /* Starts accepting once the supervisor's snapshot and the routes are there. */
 void gateway_start_serving(struct gateway *gateway);
-/* "unix:…" for a socket: through the run folder's descriptor when the path would be too long for an address. */
-char *gateway_socket_address(const struct gateway *gateway, const char *path);
 
 /* ---- the supervisor's channel (gateway_supervisor.c) ---------------------- */
 

@@ -7,7 +7,7 @@
  *   gateway_queue.c        the queue itself
  *   gateway_exchange.c     one request from head to end; the server's handler
  *   gateway_dispatch.c     method and path to a route of http/routes.def; gateway_auth.c asks for the token
- *   gateway_v2.c gateway_openai.c gateway_own.c gateway_control.c   what each kind of route does
+ *   gateway_v2.c gateway_openai.c gateway_own.c gateway_control.c gateway_openapi.c   what each route does
  *   gateway_proxy.c        a data request's steps: body, routes, queue, replica, again
  *   gateway_relay.c        to a replica or the controller and back, with gateway_headers.c
  *   gateway_errors.c       errors in each family's shape
@@ -17,12 +17,10 @@
  * drains; a lost supervisor or the drain's deadline breaks off. All of it is one loop thread; the workers are libuv's. */
 #include "gateway/gateway.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -36,30 +34,15 @@
 #define PROBE_TIMEOUT_MS 1000
 #define IDLE_MAXIMUM 64 /* connections kept to one address */
 
-/* ---- addresses ----------------------------------------------------------- */
-
-/* Sockets stand in <state>/run. A path that an address cannot hold is reached through that folder's descriptor. */
-char *gateway_socket_address(const struct gateway *gateway, const char *path) {
-    if (text_starts_with(path, "unix:")) path += strlen("unix:");
-    if (strlen(path) < sizeof((struct sockaddr_un *)NULL)->sun_path || gateway->run_folder < 0)
-        return text_format("unix:%s", path);
-    const char *name = strrchr(path, '/');
-    return text_format("unix:/proc/self/fd/%d/%s", gateway->run_folder, name ? name + 1 : path);
-}
+/* ---- upstream ------------------------------------------------------------ */
 
 static struct http_pool *controller_pool(const struct gateway *gateway, uint64_t connect_ms, uint64_t answer_ms) {
-    _cleanup_free_ char *path = text_format("%s/run/controller.sock", gateway->settings->state);
-    _cleanup_free_ char *address = gateway_socket_address(gateway, path);
+    _cleanup_free_ char *address = text_format("unix:%s/run/controller.sock", gateway->settings->state);
     struct http_pool_config config = gateway->replicas.pool;
     config.address = address;
     config.connect_timeout_ms = connect_ms;
     config.answer_timeout_ms = answer_ms;
     return http_pool_new(&config);
-}
-
-static void open_run_folder(struct gateway *gateway) {
-    _cleanup_free_ char *path = text_format("%s/run", gateway->settings->state);
-    gateway->run_folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
 static void open_upstream(struct gateway *gateway) {
@@ -128,7 +111,6 @@ struct gateway *gateway_new(const struct gateway_config *config) {
         .bind = bind_route, .unbind = unbind_route, .use_changed = gateway_tell_routes_used, .context = gateway};
     set_id_prefix(gateway);
     open_timers(gateway);
-    open_run_folder(gateway);
     open_upstream(gateway);
     open_server(gateway);
     gateway->dispatch = gateway_dispatch_new();
@@ -200,7 +182,6 @@ void gateway_free(struct gateway *gateway) {
     wire_channel_free(gateway->supervisor);
     gateway_dispatch_free(gateway->dispatch);
     gateway_free_spare_exchanges(gateway);
-    if (gateway->run_folder >= 0) close(gateway->run_folder);
     if (!gateway->was_serving) close(gateway->config.listener);
     free(gateway->headers);
     free(gateway);

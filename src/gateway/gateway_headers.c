@@ -92,9 +92,10 @@ static const char *forwarded_for(struct exchange *exchange) {
         buffer_append_text(text, request->headers[i].value);
         buffer_append(text, ", ", 2);
     }
-    const char *port = strrchr(request->peer, ':');
+    const char *peer = request->peer, *port = strrchr(peer, ':');
+    bool is_bracketed = port && *peer == '['; /* [::1]:4711 */
     if (port)
-        buffer_append(text, request->peer, (size_t)(port - request->peer));
+        buffer_append(text, peer + is_bracketed, (size_t)(port - peer) - 2 * is_bracketed);
     else
         buffer_append_text(text, "unknown"); /* a unix socket: RFC 7239 6.3 */
     return text->bytes;

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "gateway/gateway-internal.h"
 #include "slipway_version.h"
 
@@ -41,7 +42,7 @@ static void act(struct gateway *gateway, const struct wire_message *message) {
         break;
     case WIRE_replica_up: {
         const struct wire_replica_up *up = &message->replica_up;
-        _cleanup_free_ char *address = gateway_socket_address(gateway, up->address);
+        _cleanup_free_ char *address = text_format("unix:%s", up->address);
         gateway_replica_up(&gateway->replicas, up->replica_id, up->incarnation, address);
         gateway_proxy_drain_all(gateway);
         break;
