@@ -36,6 +36,7 @@ static int set_message(struct error **ret_error, enum error_class class, int sta
         free(message);
         return -(int)class;
     }
+    text_make_utf8(message); /* names of files, and what was cut to fit, may be anything; answers are JSON */
     struct error *error = mem_new(struct error);
     *error = (struct error){.class = class, .http_status = status, .transient = transient, .message = message};
     *ret_error = error;

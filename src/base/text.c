@@ -73,6 +73,18 @@ bool text_is_utf8(const char *bytes, size_t size) {
     return true;
 }
 
+void text_make_utf8(char *text) {
+    for (size_t left = strlen(text); left;) {
+        size_t step = utf8_sequence_size((const unsigned char *)text, left);
+        if (!step) {
+            *text = '?';
+            step = 1;
+        }
+        text += step;
+        left -= step;
+    }
+}
+
 bool text_parse_number(const char *text, uint64_t maximum, uint64_t *ret_number) {
     if (!text || !*text) return false;
     uint64_t number = 0;

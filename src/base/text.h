@@ -16,6 +16,8 @@ bool text_ends_with(const char *text, const char *suffix);
 
 /* Whether bytes[0..size) is well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms) without NUL. */
 bool text_is_utf8(const char *bytes, size_t size);
+/* Makes well-formed UTF-8 of any text, in place: each byte that is not part of it becomes '?'. */
+void text_make_utf8(char *text);
 
 /* A whole decimal number in 0..maximum and nothing else. */
 bool text_parse_number(const char *text, uint64_t maximum, uint64_t *ret_number);
