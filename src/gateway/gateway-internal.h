@@ -43,7 +43,7 @@ struct gateway {
     struct gateway_config config;
     const struct settings *settings;
     enum gateway_phase phase;
-    bool snapshot_heard, routes_read, was_serving;
+    bool was_serving;
 
     struct wire_channel *supervisor;
     uv_poll_t supervisor_poll;
@@ -79,7 +79,7 @@ void gateway_drain(struct gateway *gateway);
 void gateway_end(struct gateway *gateway, int exit_status);
 /* After on_end and once the loop has closed its handles. */
 void gateway_free(struct gateway *gateway);
-/* Starts accepting once the supervisor's snapshot and the routes are there. */
+/* Who is up was heard, and routes were read: accepts. Called again: nothing. */
 void gateway_start_serving(struct gateway *gateway);
 
 /* ---- the supervisor's channel (gateway_supervisor.c) ---------------------- */
@@ -87,6 +87,8 @@ void gateway_start_serving(struct gateway *gateway);
 void gateway_supervisor_open(struct gateway *gateway);
 void gateway_supervisor_close(struct gateway *gateway);
 void gateway_tell_routes_used(void *gateway, uint64_t generation, uint64_t lowest);
+void gateway_tell_ready(struct gateway *gateway);
+void gateway_tell_failed(struct gateway *gateway, const char *message);
 
 /* ---- reading the control database (gateway_reader.c) ---------------------- */
 

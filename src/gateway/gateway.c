@@ -13,8 +13,8 @@
  *   gateway_errors.c       errors in each family's shape
  *   gateway_metrics.c gateway_exposition.c gateway_access_log.c     what is counted and written
  *
- * Start: hello, the supervisor's snapshot and the routes at the same time; when both are there it accepts. End: SIGTERM
- * drains; a lost supervisor or the drain's deadline breaks off. All of it is one loop thread; the workers are libuv's. */
+ * Start: hello, the supervisor's snapshot, the routes; then it accepts. End: SIGTERM drains; a lost supervisor or the
+ * drain's deadline breaks off. All of it is one loop thread; the workers are libuv's. */
 #include "gateway/gateway.h"
 
 #include <stdio.h>
@@ -117,23 +117,24 @@ struct gateway *gateway_new(const struct gateway_config *config) {
     if (gateway->settings->access_log) gateway->access_log = gateway_access_log_new(config->loop, STDERR_FILENO);
     gateway->reader = gateway_reader_new(gateway);
     gateway_supervisor_open(gateway);
-    gateway_reader_want(gateway->reader, 0);
     return gateway;
 }
 
 void gateway_start_serving(struct gateway *gateway) {
-    if (gateway->phase != GATEWAY_STARTING || !gateway->snapshot_heard || !gateway->routes_read) return;
+    if (gateway->phase != GATEWAY_STARTING) return;
     struct error *error = NULL;
     gateway->phase = GATEWAY_SERVING;
     gateway->was_serving = true;
     if (!http_server_listen(gateway->server, gateway->config.listener, &error)) {
         log_write(LOG_INFO, "accepting", NULL);
+        gateway_tell_ready(gateway);
         return;
     }
     _cleanup_free_ char *text = error_text(error);
     log_write(LOG_ERROR, "cannot accept connections", "cause", text, NULL);
+    gateway_tell_failed(gateway, text);
     error_free(error);
-    gateway_end(gateway, 1);
+    gateway_end(gateway, ROLE_EXIT_PERMANENT);
 }
 
 /* ---- end ----------------------------------------------------------------- */

@@ -9,7 +9,8 @@
 #include "base/text.h"
 #include "gateway/gateway-internal.h"
 
-#define RETRY_MS 100
+#define RETRY_MS 100 /* at first; doubles up to */
+#define RETRY_MAXIMUM_MS 3200
 #define LOOKUPS_MAXIMUM 64    /* names in one job */
 #define WAITING_MAXIMUM 1024  /* exchanges that wait for one */
 
@@ -29,6 +30,7 @@ struct gateway_reader {
     uv_timer_t timer;
     bool is_busy, is_closing, timer_is_closed;
     bool is_due; /* the routes are to be read */
+    uint64_t retry_ms; /* the last pause; 0: it did not fail last time */
     uint64_t wanted, asked; /* the generation: announced by now; when the job began */
     struct gateway_lookup *waiting, **waiting_end;
     size_t waiting_count;
@@ -41,6 +43,10 @@ struct gateway_reader {
 };
 
 static void begin_job(struct gateway_reader *reader);
+
+static void on_timer(uv_timer_t *timer) {
+    begin_job(timer->data);
+}
 
 /* ---- on the worker -------------------------------------------------------- */
 
@@ -112,9 +118,15 @@ static void explain_all(struct gateway_reader *reader) {
     }
 }
 
-static void log_failure(const struct error *error, const char *what) {
+static void log_failure(const struct error *error) {
     _cleanup_free_ char *text = error_text(error);
-    log_write(LOG_WARNING, what, "cause", text, NULL);
+    log_write(LOG_WARNING, "the routes could not be read; going on with those there are", "cause", text, NULL);
+}
+
+static void try_again(struct gateway_reader *reader) {
+    uint64_t pause_ms = reader->retry_ms ? 2 * reader->retry_ms : RETRY_MS;
+    reader->retry_ms = pause_ms < RETRY_MAXIMUM_MS ? pause_ms : RETRY_MAXIMUM_MS;
+    uv_timer_start(&reader->timer, on_timer, reader->retry_ms, 0);
 }
 
 /* The database is not there yet: the very first start. The controller speaks when it has made it. */
@@ -132,17 +144,13 @@ static bool take_routes(struct gateway_reader *reader) {
     } else if (is_first_start(reader)) {
         gateway_routes_install(&gateway->routes, gateway_snapshot_empty());
     } else {
-        log_failure(reader->error, "the routes could not be read; going on with those there are");
+        log_failure(reader->error);
         return false;
     }
     reader->is_due = generation < reader->wanted;
-    gateway->routes_read = true;
+    if (generation >= reader->asked) reader->retry_ms = 0;
     gateway_start_serving(gateway);
     return generation >= reader->asked;
-}
-
-static void on_timer(uv_timer_t *timer) {
-    begin_job(timer->data);
 }
 
 static void free_when_done(struct gateway_reader *reader) {
@@ -176,7 +184,7 @@ static void on_worked(uv_work_t *work, int status) {
         bool again = reader->reads_routes && !take_routes(reader);
         explain_all(reader);
         if (again)
-            uv_timer_start(&reader->timer, on_timer, RETRY_MS, 0);
+            try_again(reader);
         else
             begin_job(reader);
     }

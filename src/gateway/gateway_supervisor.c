@@ -51,8 +51,8 @@ static void act(struct gateway *gateway, const struct wire_message *message) {
         gateway_replica_down(&gateway->replicas, message->replica_down.replica_id, message->replica_down.incarnation);
         break;
     case WIRE_snapshot_end:
-        gateway->snapshot_heard = true;
-        gateway_start_serving(gateway);
+        /* From now on it passes announcements on: none between the reading and now is missed. */
+        gateway_reader_want(gateway->reader, 0);
         break;
     case WIRE_routes_changed: gateway_reader_want(gateway->reader, message->routes_changed.generation); break;
     default: break; /* for others, or from a newer version */
@@ -90,6 +90,14 @@ void gateway_tell_routes_used(void *context, uint64_t generation, uint64_t lowes
                                         .routes_used = {.gateway_id = (uint64_t)getpid(),
                                                         .generation = generation,
                                                         .lowest = lowest}});
+}
+
+void gateway_tell_ready(struct gateway *gateway) {
+    say(gateway, &(struct wire_message){.type = WIRE_role_ready});
+}
+
+void gateway_tell_failed(struct gateway *gateway, const char *message) {
+    say(gateway, &(struct wire_message){.type = WIRE_role_failed, .role_failed = {.message = message}});
 }
 
 void gateway_supervisor_open(struct gateway *gateway) {
