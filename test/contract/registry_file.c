@@ -317,22 +317,34 @@ static void a_file_that_becomes_a_link_out_is_not_fetched(void **state) {
     assert_int_equal(scratch_count(place->target, ""), 0);
 }
 
-static void change_while_copying(uint64_t done, uint64_t total, void *context) {
-    (void)done, (void)total;
-    struct place *place = context;
-    scratch_write_text(place->folder, "root/m/model.onnx", "WEIGHTS"); /* the same size */
+struct disturbance {
+    struct place *place;
+    uint64_t at_bytes; /* writes to model.onnx once so many bytes are copied */
+};
+
+static void write_while_copying(uint64_t done, uint64_t total, void *context) {
+    (void)total;
+    struct disturbance *disturbance = context;
+    if (done == disturbance->at_bytes)
+        scratch_write_text(disturbance->place->folder, "root/m/model.onnx", "WEIGHTS"); /* the same size */
 }
 
-static void a_file_that_is_written_while_it_is_fetched_is_noticed(void **state) {
+static void a_file_that_is_written_while_the_model_is_fetched_is_noticed(void **state) {
     struct place *place = *state;
     scratch_write_text(place->folder, "root/m/zzz", "fetched later");
     struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
     _cleanup_free_ char *path = scratch_path(place->model, "model.onnx");
-    assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
-    expect_success(resolve(place, place->model));
-    place->context.on_progress = change_while_copying;
-    place->context.progress_context = place;
-    expect_changed(place);
+    static const uint64_t moments[] = {sizeof "weights" - 1, sizeof "weights" + sizeof "fetched later" - 2};
+    for (size_t i = 0; i < ARRAY_SIZE(moments); i++) { /* while it is copied itself, and while another one is */
+        struct disturbance disturbance = {place, moments[i]};
+        assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+        expect_success(resolve(place, place->model));
+        place->context.on_progress = write_while_copying;
+        place->context.progress_context = &disturbance;
+        scratch_free(text_copy(place->target));
+        scratch_make_folder(place->folder, "target");
+        expect_changed(place);
+    }
 }
 
 /* ---- rights ---- */
@@ -392,7 +404,7 @@ int main(void) {
         TEST(a_root_inside_a_root_does_not_count_a_name_twice),
         TEST(a_file_that_changed_size_or_vanished_is_not_fetched),
         TEST(a_file_that_becomes_a_link_out_is_not_fetched),
-        TEST(a_file_that_is_written_while_it_is_fetched_is_noticed),
+        TEST(a_file_that_is_written_while_the_model_is_fetched_is_noticed),
         TEST(a_file_that_may_not_be_read_is_told_with_what_to_do),
         cmocka_unit_test(a_scheme_that_this_build_lacks_is_told_with_those_it_has),
     };
