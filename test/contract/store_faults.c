@@ -339,6 +339,7 @@ static void S2_a_reader_reads_a_dead_writers_log_and_leaves_it_alone(void **stat
     assert_memory_equal(before, after, size_before);
     assert_non_null(log_now);
     assert_int_equal(log_before, log_after);
+    assert_memory_equal(log, log_now, log_before);
 }
 
 static void S2_the_writer_moves_a_long_log_into_the_database(void **state) {
