@@ -227,7 +227,7 @@ void alias_remove(struct supervisor *supervisor);
 
 /* supervisor_environment.c. Caller frees with environment_free(). */
 char **environment_for_roles(const struct settings *settings);
-char **environment_for_runners(const struct settings *settings);
+char **environment_for_runners(void);
 void environment_free(char **environment);
 
 /* supervisor_notify.c: the service manager's protocol (sd_notify(3)); does nothing without NOTIFY_SOCKET. */

@@ -6,9 +6,6 @@
 #include "base/text.h"
 #include "supervisor/supervisor-internal.h"
 
-/* What a runner may know. Above all not the token: it works on what others bring. */
-static const char *const runner_settings[] = {"SLIPWAY_LOG_LEVEL", "SLIPWAY_ONNXRUNTIME", "SLIPWAY_SANDBOX_REQUIRED"};
-
 static bool names_the_same(const char *variable, const char *other) {
     size_t length = strcspn(variable, "=");
     return !strncmp(variable, other, length) && (other[length] == '=' || !other[length]);
@@ -37,17 +34,12 @@ char **environment_for_roles(const struct settings *settings) {
     return all;
 }
 
-char **environment_for_runners(const struct settings *settings) {
-    char **ours = settings_environment(settings);
-    char **all = mem_new_array(ARRAY_SIZE(runner_settings) + 4, char *);
-    size_t count = 0;
-    all[count++] = text_copy("PATH=/usr/bin:/bin");
-    all[count++] = text_copy("LANG=C.UTF-8");
-    all[count++] = text_copy("HOME=/");
-    for (size_t i = 0; i < ARRAY_SIZE(runner_settings); i++)
-        for (char **variable = ours; *variable; variable++)
-            if (names_the_same(*variable, runner_settings[i])) all[count++] = text_copy(*variable);
-    environment_free(ours);
+/* What a runner has to know stands in its flags. Nothing that is secret, the token above all, is among it: a runner works
+ * on what others bring. */
+char **environment_for_runners(void) {
+    static const char *const variables[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/"};
+    char **all = mem_new_array(ARRAY_SIZE(variables) + 1, char *);
+    for (size_t i = 0; i < ARRAY_SIZE(variables); i++) all[i] = text_copy(variables[i]);
     return all;
 }
 

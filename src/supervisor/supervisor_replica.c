@@ -113,17 +113,20 @@ static void make_arguments(const struct supervisor *supervisor, const struct rep
     const struct settings *settings = supervisor->settings;
     arguments->items[arguments->count++] = text_copy("slipway");
     arguments->items[arguments->count++] = text_copy("runner");
+    add_number(arguments, "--supervisor-fd", ROLE_DESCRIPTOR_SUPERVISOR);
     add(arguments, "--model", text_copy(replica->package_path));
-    add(arguments, "--listen", text_format("unix:%s", replica->address));
-    add(arguments, "--name", text_copy(replica->deployment_name));
-    add_number(arguments, "--revision", replica->revision);
-    add(arguments, "--digest", text_copy(replica->package_digest));
+    add(arguments, "--socket", text_copy(replica->address));
+    if (*replica->deployment_name) add(arguments, "--name", text_copy(replica->deployment_name));
+    if (replica->revision) add_number(arguments, "--revision", replica->revision);
+    if (*replica->package_digest) add(arguments, "--package-digest", text_copy(replica->package_digest));
     if (*replica->recipe_json) add(arguments, "--recipe", text_copy(replica->recipe_json));
     add_number(arguments, "--threads", replica->threads ? replica->threads : 1);
     add_number(arguments, "--memory-limit", replica->memory_limit_bytes);
     add_number(arguments, "--batch-texts", settings->batch_texts);
     add_number(arguments, "--batch-tokens", settings->batch_tokens);
-    add_number(arguments, "--supervisor", ROLE_DESCRIPTOR_SUPERVISOR);
+    add_number(arguments, "--body-maximum", settings->body_maximum);
+    add(arguments, "--onnxruntime", text_copy(settings->onnxruntime));
+    add(arguments, "--log-level", text_copy(settings->log_level));
 }
 
 static int start_replica(struct supervisor *supervisor, struct process *process, struct error **ret_error) {

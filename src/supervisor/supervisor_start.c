@@ -143,7 +143,7 @@ int start_prepare(struct supervisor *supervisor, struct error **ret_error) {
     complete_model_roots(supervisor);
     raise_descriptor_limit(supervisor->settings);
     supervisor->role_environment = environment_for_roles(supervisor->settings);
-    supervisor->runner_environment = environment_for_runners(supervisor->settings);
+    supervisor->runner_environment = environment_for_runners();
     return SERVE_EXIT_OK;
 }
 

@@ -125,10 +125,10 @@ static char *describe_surroundings(int argc, char **argv) {
     return buffer_take(&text, NULL);
 }
 
-static void listen_at(const char *address) {
+static void listen_at(const char *path) {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
-    if (!text_starts_with(address, "unix:") || strlen(address + 5) >= sizeof name.sun_path) _exit(2);
-    strcpy(name.sun_path, address + 5);
+    if (!*path || strlen(path) >= sizeof name.sun_path) _exit(2);
+    strcpy(name.sun_path, path);
     int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (bind(descriptor, (struct sockaddr *)&name, sizeof name) < 0 || listen(descriptor, 8) < 0) _exit(2);
 }
@@ -148,7 +148,7 @@ static int stay_up(bool deaf) {
 
 static void report_ready(int argc, char **argv) {
     _cleanup_free_ char *report = describe_surroundings(argc, argv);
-    listen_at(flag(argc, argv, "--listen"));
+    listen_at(flag(argc, argv, "--socket"));
     struct wire_message ready = {.type = WIRE_runner_ready, .runner_ready = {.report_json = report}};
     send_message(ROLE_DESCRIPTOR_SUPERVISOR, &ready);
 }
