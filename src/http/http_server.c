@@ -275,7 +275,6 @@ int http_server_listen(struct http_server *server, int descriptor, struct error 
 static void on_listener_closed(uv_handle_t *handle) {
     struct http_listener *listener = handle->data;
     struct http_server *server = listener->server;
-    close(listener->descriptor);
     free(listener);
     server->open_handles--;
     http_server_maybe_free(server);
@@ -286,6 +285,7 @@ static void close_listeners(struct http_server *server) {
         struct http_listener *listener = CONTAINER_OF(server->listeners.next, struct http_listener, link);
         http_link_remove(&listener->link);
         uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
+        close(listener->descriptor); /* at once: what another process does not take shall be refused and not wait */
     }
 }
 
