@@ -31,6 +31,14 @@ static void write_v2(yyjson_mut_doc *document, yyjson_mut_val *root, const struc
     yyjson_mut_obj_add_strcpy(document, root, "error", text);
 }
 
+/* Its clients look for all four members. */
+static void add_text_or_null(yyjson_mut_doc *document, yyjson_mut_val *object, const char *key, const char *text) {
+    if (text)
+        yyjson_mut_obj_add_str(document, object, key, text);
+    else
+        yyjson_mut_obj_add_null(document, object, key);
+}
+
 static void write_openai(yyjson_mut_doc *document, yyjson_mut_val *root, const struct error *error) {
     static const struct {
         enum error_class class;
@@ -51,8 +59,8 @@ static void write_openai(yyjson_mut_doc *document, yyjson_mut_val *root, const s
     yyjson_mut_val *object = yyjson_mut_obj_add_obj(document, root, "error");
     yyjson_mut_obj_add_strcpy(document, object, "message", text);
     yyjson_mut_obj_add_str(document, object, "type", type);
-    yyjson_mut_obj_add_str(document, object, "code", code); /* NULL is null: its clients look for all four */
-    yyjson_mut_obj_add_str(document, object, "param", param);
+    add_text_or_null(document, object, "code", code);
+    add_text_or_null(document, object, "param", param);
 }
 
 static const struct shape shapes[] = {

@@ -109,11 +109,11 @@ static void close_books(struct exchange *exchange, int status) {
     uint64_t duration_us = clock_monotonic_us() - exchange->request->received_us;
     gateway_count_answer(exchange, duration_us);
     if (exchange->gateway->access_log) write_log(exchange, duration_us);
+    if (exchange->call) http_call_cancel(TAKE(exchange->call)); /* it reads the request's body */
 }
 
 /* After it: what waits for the same replica may be sent from in here, with the scratch headers. */
 static void let_go(struct exchange *exchange) {
-    if (exchange->call) http_call_cancel(TAKE(exchange->call));
     gateway_proxy_leave(exchange);
     recycle(exchange);
 }

@@ -100,12 +100,13 @@ static const struct http_call_handler relay_handler = {
 void gateway_relay(struct exchange *exchange, struct http_pool *pool, const char *host,
                    void (*when_failed)(struct exchange *exchange, const struct http_failure *failure)) {
     const struct http_request *request = exchange->request;
+    size_t header_count = gateway_headers_upstream(exchange);
     struct http_call_request upstream = {
         .method = strcmp(request->method, "HEAD") ? request->method : "GET", /* the server leaves the body out */
         .target = request->target,
         .host = host,
-        .header_count = gateway_headers_upstream(exchange),
         .headers = exchange->gateway->headers,
+        .header_count = header_count,
         .content_length = request->content_length,
         .has_body = request->has_body,
     };
