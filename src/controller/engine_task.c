@@ -144,19 +144,30 @@ struct ending {
     struct error *error; /* NULL when canceled */
 };
 
+/* A step may see the cancel in the store before the engine's thread has: whoever sees it first, it is one. */
+static bool is_canceled(struct engine_run *run) {
+    _cleanup_state_ struct step_state state = {0};
+    step_state_read(&run->run.task, &state);
+    _cleanup_transaction_ struct store_transaction *tx = NULL;
+    int64_t canceled = 0;
+    if (state.committed || begin(run, &tx, NULL) < 0) return false;
+    store_ask_number(tx, &canceled, NULL, "SELECT cancel_requested FROM tasks WHERE id = ?", "t", run->run.task.id);
+    return canceled != 0;
+}
+
 static void decide_ending(struct engine_run *run, struct error *error, struct ending *ending) {
     *ending = (struct ending){.status = TASK_FAILED, .error = error};
-    switch (engine_interruption_of(run)) {
+    enum engine_interruption interruption = engine_interruption_of(run);
+    if (interruption == ENGINE_GOES_ON && error->class == ERROR_UNAVAILABLE && is_canceled(run)) interruption = ENGINE_CANCELED;
+    switch (interruption) {
     case ENGINE_CANCELED:
         ending->status = TASK_CANCELED;
         ending->error = NULL;
         error_free(error);
         break;
     case ENGINE_OVERDUE:
-        error_free(error);
-        ending->error = NULL;
-        error_set(&ending->error, ERROR_DEPLOYMENT, "it was in step %s for too long", run->run.task.step);
         error_wrap(&ending->error, "Deployment task is processing too long.");
+        for (struct error *layer = ending->error; layer; layer = layer->cause) layer->class = ERROR_DEPLOYMENT;
         break;
     default:
         if (error->class == ERROR_REFUSED) ending->status = TASK_REFUSED;

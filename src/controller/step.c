@@ -137,7 +137,7 @@ void step_state_note(struct step_state *state, const char *sentence) {
 /* ---- interruption and transactions ---- */
 
 int step_canceled(struct error **ret_error) {
-    return error_set(ret_error, ERROR_UNAVAILABLE, "canceled");
+    return error_set(ret_error, ERROR_UNAVAILABLE, "it was interrupted");
 }
 
 int step_check(struct step_run *run, struct error **ret_error) {

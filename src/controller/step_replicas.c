@@ -208,6 +208,20 @@ static int look(struct step_run *run, const struct replica_rows *rows, struct er
     return all_up;
 }
 
+/* Which is not up, and why it went down last, if it did. */
+static int say_not_ready(struct step_run *run, const struct replica_rows *rows, enum error_class class,
+                         struct error **ret_error) {
+    for (size_t i = 0; i < rows->count; i++) {
+        struct replica_view view __attribute__((cleanup(replica_view_clear)));
+        replicas_get(run->controller->replicas, rows->rows[i].id, &view);
+        if (view.up) continue;
+        return error_set(ret_error, class, "replica %s of revision %lld is not ready yet%s%s", rows->rows[i].id,
+                         (long long)rows->rows[i].revision, view.cause ? "; it went down before: " : "",
+                         view.cause ? view.cause : "");
+    }
+    return error_set(ret_error, class, "a replica is not ready yet");
+}
+
 static int start_missing(struct step_run *run, const struct deployment *deployment, const struct revision *revision,
                          const struct replica_rows *rows, struct error **ret_error) {
     for (size_t i = 0; i < rows->count; i++) {
@@ -239,10 +253,8 @@ int step_wait_up(struct step_run *run, int64_t revision_number, uint64_t deadlin
     for (;;) {
         uint64_t version = replicas_version(run->controller->replicas);
         if ((result = look(run, &rows, ret_error)) != 0) return result < 0 ? result : 0;
-        if ((result = step_check(run, ret_error)) < 0) return result;
-        if (clock_monotonic_ms() >= deadline_ms)
-            return error_set(ret_error, ERROR_DEPLOYMENT, "the replicas of revision %lld were not ready in time",
-                             (long long)revision_number);
+        if (atomic_load(&run->interrupted)) return say_not_ready(run, &rows, ERROR_UNAVAILABLE, ret_error);
+        if (clock_monotonic_ms() >= deadline_ms) return say_not_ready(run, &rows, ERROR_DEPLOYMENT, ret_error);
         replicas_wait_change(run->controller->replicas, version, deadline_ms, &run->interrupted);
     }
 }

@@ -138,7 +138,7 @@ static int exchange(struct step_run *run, struct error **ret_error) {
 
 static int bring_in(struct step_run *run, struct error **ret_error) {
     int result = step_finish_stopping(run, ret_error); /* what was evicted for it */
-    if (result < 0 || (result = step_wait_up(run, run->task.revision, run->deadline_ms, ret_error)) < 0 ||
+    if (result < 0 || (result = step_wait_up(run, run->task.revision, STEP_NO_DEADLINE, ret_error)) < 0 ||
         (result = step_record_ready(run, run->task.revision, ret_error)) < 0)
         return result;
     return exchange(run, ret_error);

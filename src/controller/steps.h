@@ -5,7 +5,7 @@
  * remember for that stands in the rows it writes and in struct step_state, which is kept as tasks.state_json and written in
  * the same transaction as what it tells of. docs/internals/deployment-life.md has the table of crash points.
  *
- * Errors: REFUSED ends the task refused; transient ones are tried again by the engine; UNAVAILABLE "canceled" is what an
+ * Errors: REFUSED ends the task refused; transient ones are tried again by the engine; UNAVAILABLE is what an
  * interrupted step returns, whatever interrupted it.
  */
 #pragma once
@@ -44,7 +44,7 @@ int step_state_write(struct store_transaction *tx, struct step_run *run, const s
 /* Appends a sentence to state->note. */
 void step_state_note(struct step_state *state, const char *sentence);
 
-/* UNAVAILABLE "canceled" when the run was interrupted. */
+/* UNAVAILABLE when the run was interrupted. */
 int step_check(struct step_run *run, struct error **ret_error);
 int step_canceled(struct error **ret_error);
 /* A transaction in which the task is known not to be canceled (steps before the point of no return). */
@@ -66,6 +66,9 @@ int step_wait_acknowledged(struct step_run *run, int64_t generation, struct erro
 
 /* Stops every `stopping` row of the deployment that this task owns, waits until each is reaped and deletes it. */
 int step_finish_stopping(struct step_run *run, struct error **ret_error);
+/* Where the engine's deadline for the whole task is the only one: it interrupts. */
+#define STEP_NO_DEADLINE (UINT64_MAX / 2)
+
 /* Asks the target for the rows of this task and revision in `starting` or `ready` that are not there. */
 int step_start_coming(struct step_run *run, int64_t revision, struct error **ret_error);
 /* The same, and waits until all are up. DEPLOYMENT with last
