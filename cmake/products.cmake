@@ -13,6 +13,9 @@ if(NOT CMAKE_BINARY_DIR STREQUAL ${CMAKE_SOURCE_DIR}/build)
   file(CREATE_LINK ${slipway_deps} ${CMAKE_BINARY_DIR}/deps SYMBOLIC)
 endif()
 install(FILES ${slipway_deps}/onnxruntime/lib/libonnxruntime.so DESTINATION ${slipway_private_libdir})
+install(FILES ${slipway_deps}/onnxruntime/ThirdPartyNotices.txt TYPE DOC RENAME onnxruntime-notices.txt)
+install(FILES ${slipway_deps}/onnxruntime/LICENSE TYPE DOC RENAME onnxruntime-license.txt)
+install(FILES ${CMAKE_SOURCE_DIR}/LICENSE TYPE DOC)
 
 # On Debian 12, yyjson is not the system's: it goes where ONNX Runtime goes.
 cmake_path(IS_PREFIX slipway_deps ${yyjson_library} yyjson_is_ours)

@@ -41,15 +41,22 @@ quietly() {
   rm -f "$log"
 }
 
+# In the background, and no longer than the script: it must not keep its lock.
 tell_progress() {
   local seconds=0
+  exec 9>&-
   trap 'kill "$!" 2>/dev/null; exit' TERM
   while true; do
     sleep 10 &
     wait "$!"
+    kill -0 $$ 2>/dev/null || exit
     seconds=$((seconds + 10))
-    say "  ... ${seconds} s: $(tail -c 400 "$1" | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | without_hosts | cut -c 1-100)"
+    say "  ... ${seconds} s: $(last_line "$1")"
   done
+}
+
+last_line() {
+  tail -c 400 "$1" | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | without_hosts | cut -c 1-100
 }
 
 # True when FILE holds exactly TEXT: how a fetched or generated thing knows
