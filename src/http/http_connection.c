@@ -129,7 +129,6 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *room) {
         http_connection_kill(connection);
         return;
     }
-    connection->is_overdue = false;
     if (room->base != connection->server->scratch) {
         http_message_received(&connection->message, (size_t)size);
     } else if (!is_throwing_away(connection)) {
