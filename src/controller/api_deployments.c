@@ -131,8 +131,15 @@ int api_deployment_get(struct api_call *call, struct error **ret_error) {
     return answer_deployment(call, tx, call->arguments[0], 200, ret_error);
 }
 
-static bool is_settled(enum deployment_status status) {
-    return status != DEPLOYMENT_CREATING && status != DEPLOYMENT_UPDATING && status != DEPLOYMENT_DELETING;
+/* 1 when nothing works on it any more: then its status stays, and it can take the next operation. (An updated one is
+ * active from the switch on, while the old revision still drains.) */
+static int is_settled(struct store_transaction *tx, const struct deployment *deployment, struct error **ret_error) {
+    if (deployment->status == DEPLOYMENT_CREATING || deployment->status == DEPLOYMENT_UPDATING ||
+        deployment->status == DEPLOYMENT_DELETING)
+        return 0;
+    _cleanup_task_ struct task running = {0};
+    int result = task_find_unfinished(tx, deployment->id, NULL, &running, ret_error);
+    return result < 0 ? result : !result;
 }
 
 int api_deployment_wait(struct api_call *call, struct error **ret_error) {
@@ -141,9 +148,10 @@ int api_deployment_wait(struct api_call *call, struct error **ret_error) {
     int result = api_check_parameters(call, 1u << API_TIMEOUT, ret_error);
     if (result < 0 || (result = api_wait_deadline(call, ret_error)) < 0 ||
         (result = store_begin(call->controller->store, &tx, ret_error)) < 0 ||
-        (result = deployment_load(tx, call->arguments[0], &deployment, ret_error)) < 0)
+        (result = deployment_load(tx, call->arguments[0], &deployment, ret_error)) < 0 ||
+        (result = is_settled(tx, &deployment, ret_error)) < 0)
         return result;
-    if (is_settled(deployment.status)) return answer_deployment(call, tx, deployment.id, 200, ret_error);
+    if (result) return answer_deployment(call, tx, deployment.id, 200, ret_error);
     if (!call->wait_is_over) return API_WAIT;
     return error_set_status(ret_error, ERROR_UNAVAILABLE, 504, "deployment %s is still %s%s%s", deployment.name,
                             deployment_status_name(deployment.status), deployment.message ? ": " : "",
