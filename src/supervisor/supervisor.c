@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -31,15 +32,34 @@ static int open_signals(void) {
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+static bool is_ours(const struct supervisor *supervisor, pid_t pid) {
+    for (const struct process *process = supervisor->processes; process; process = process->next)
+        if (process->child.pid == pid) return true;
+    return false;
+}
+
+/* Children that we did not make (of a script that became this process, or orphans where we are a container's first
+ * process) would stay as zombies. Ours are left to their pidfds; each that ends brings us here again. */
+static void collect_strangers(const struct supervisor *supervisor) {
+    for (;;) {
+        siginfo_t info = {0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || !info.si_pid || is_ours(supervisor, info.si_pid)) return;
+        waitpid(info.si_pid, NULL, WNOHANG);
+    }
+}
+
 static void take_signals(struct supervisor *supervisor) {
     struct signalfd_siginfo info;
     while (read(supervisor->signals, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (info.ssi_signo == SIGHUP)
+        if (info.ssi_signo == SIGCHLD)
+            collect_strangers(supervisor);
+        else if (info.ssi_signo == SIGHUP)
             log_write(LOG_INFO, "SIGHUP has no meaning: settings are read at the start", NULL);
         else if (info.ssi_signo == SIGINT && supervisor->stop.phase)
             stop_at_once(supervisor, SERVE_EXIT_AT_ONCE);
@@ -166,6 +186,7 @@ static int serve(struct supervisor *supervisor) {
         error_set_errno(&error, ERROR_DEPLOYMENT, errno, "make a signalfd");
         return fail(SERVE_EXIT_FAILURE, error);
     }
+    collect_strangers(supervisor);
     log_write(LOG_INFO, "listening", "url", supervisor->settings->public_url, "address", supervisor->settings->listen,
               "state", supervisor->state, NULL);
     start_roles(supervisor);

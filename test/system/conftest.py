@@ -1,0 +1,65 @@
+"""Fixtures of the system tests.
+
+    slipway        a running service with its own state and a folder of models it may open; closed after the test
+    make_slipway   makes more of them, or ones with settings: make_slipway(drain="2s", upstream_timeout="2s")
+    models         the folder, inside the roots, where a test lays out models (models.py)
+
+When a test fails, the log of each service it used is in the report.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from slipway import Slipway  # noqa: E402
+
+services_key = pytest.StashKey()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "sanitizer: also run against the program built with sanitizers")
+
+
+@pytest.fixture
+def models(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def make_slipway(tmp_path, models, request):
+    services = request.node.stash.setdefault(services_key, [])
+
+    def make(folder=None, **settings):
+        settings.setdefault("model_roots", models)
+        service = Slipway(folder or tmp_path / f"slipway-{len(services)}", **settings)
+        services.append(service)
+        return service
+
+    yield make
+    failures = []
+    for service in services:
+        try:
+            service.close()
+        except AssertionError as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
+@pytest.fixture
+def slipway(make_slipway):
+    return make_slipway().start()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for service in item.stash.get(services_key, []):
+            report.sections.append((f"log of {service.folder.name}", service.whole_log()[-20000:]))
