@@ -1,5 +1,5 @@
 /* slipway deploy, slipway update: what brings a model to serve. */
-#include <errno.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +8,16 @@
 #include "base/text.h"
 #include "cli/cli-internal.h"
 
-/* The URI to send: what names a file or folder here becomes an absolute file URI; caller frees. */
-static char *make_uri(const char *given) {
-    if (strstr(given, ":/")) return text_copy(given);
+/* The URI to send: a path here becomes an absolute file URI, a URI stays as it is; caller frees. NULL after saying that
+ * there is no such file. */
+static char *make_uri(const struct cli *cli, const char *given) {
+    if (given[strcspn(given, ":/")] == ':') return text_copy(given);
     _cleanup_free_ char *path = realpath(given, NULL);
-    if (!path) return text_copy(given);
+    if (!path) {
+        fprintf(stderr, "slipway %s: %s: %m (a model is a folder or file here, or a URI like file:///models/minilm)\n",
+                cli->command->name, given);
+        return NULL;
+    }
     _cleanup_free_ char *encoded = text_percent_encode(path, strlen(path));
     char *uri = mem_alloc(strlen(encoded) + 8), *at = stpcpy(uri, "file://");
     for (const char *from = encoded; *from; from++) { /* the slashes of the path stay slashes */
@@ -64,7 +69,8 @@ static int finish(struct cli *cli, int result, struct slipway_deployment *deploy
 }
 
 int cli_deploy(struct cli *cli) {
-    _cleanup_free_ char *uri = make_uri(cli->arguments[1]);
+    _cleanup_free_ char *uri = make_uri(cli, cli->arguments[1]);
+    if (!uri) return EXIT_USAGE;
     struct slipway_deployment_request request = {
         .deployment_name = cli->arguments[0], .model_uri = uri, .idempotency_key = cli->flags[FLAG_KEY]};
     struct slipway_deployment *deployment = NULL;
@@ -97,9 +103,11 @@ int cli_update(struct cli *cli) {
     bool new_revision = cli->argument_count == 2 || cli->flags[FLAG_NAME] || cli->flags[FLAG_RECIPE] ||
                         cli->flags[FLAG_STRATEGY] || cli->flags[FLAG_TARGET];
     if (!new_revision) return patch(cli, &request);
+    _cleanup_free_ char *uri = cli->argument_count == 2 ? make_uri(cli, cli->arguments[1]) : NULL;
+    if (cli->argument_count == 2 && !uri) return EXIT_USAGE;
     int result = slipway_get_deployment_status(cli->service, cli->arguments[0], &now, &error);
     if (result < 0) return cli_fail(cli, error);
-    _cleanup_free_ char *uri = cli->argument_count == 2 ? make_uri(cli->arguments[1]) : text_copy(now->model_uri);
+    if (!uri) uri = text_copy(now->model_uri);
     request.model_uri = uri;
     request.deployment_name = cli->flags[FLAG_NAME] ? cli->flags[FLAG_NAME] : now->deployment_name;
     if (!request.replicas) request.replicas = (uint32_t)now->replicas;
