@@ -1,16 +1,19 @@
 # Tests in C. Each file of test/unit and test/contract is one program over
 # cmocka and all modules; each test/fuzz/fuzz_NAME.c is a parser's entry, which
 # a normal build runs over test/fuzz/corpus/NAME. They run in the source folder.
-# What they share lies in test/support and test/fakes.
+# What they share lies in test/support and test/fakes; each test/tools/NAME.c is a
+# program that a test calls. All of them are built in the folder test.
 
 enable_testing()
+pkg_check_modules(cmocka REQUIRED IMPORTED_TARGET cmocka)
 list(TRANSFORM slipway_modules PREPEND slipway_ OUTPUT_VARIABLE module_targets)
 
 file(GLOB support CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/support/*.c ${CMAKE_SOURCE_DIR}/test/fakes/*.c)
 if(support)
   add_library(slipway_test_support STATIC ${support})
   target_compile_options(slipway_test_support PRIVATE ${slipway_warnings})
-  target_link_libraries(slipway_test_support PUBLIC ${module_targets})
+  target_include_directories(slipway_test_support PUBLIC ${CMAKE_SOURCE_DIR}/test)
+  target_link_libraries(slipway_test_support PUBLIC ${module_targets} PkgConfig::cmocka)
   list(PREPEND module_targets slipway_test_support)
 endif()
 
@@ -29,7 +32,6 @@ endfunction()
 
 # ---- unit, contract ----------------------------------------------------------
 
-pkg_check_modules(cmocka REQUIRED IMPORTED_TARGET cmocka)
 foreach(kind unit contract)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/${kind}/*.c)
   if(NOT sources)
@@ -42,6 +44,14 @@ foreach(kind unit contract)
     target_link_libraries(${name} PRIVATE PkgConfig::cmocka)
     slipway_test(${name} ${kind} ${name})
   endforeach()
+endforeach()
+
+# ---- programs that tests call -------------------------------------------------
+
+file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/tools/*.c)
+foreach(source IN LISTS sources)
+  cmake_path(GET source STEM name)
+  slipway_test_program(${name} ${source})
 endforeach()
 
 # ---- fuzz --------------------------------------------------------------------
