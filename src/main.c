@@ -1,5 +1,5 @@
-/* `slipway`: one program, of which every process runs one role. The first argument picks it; what is no role is a command
- * of the CLI. controller, gateway and (under a service) runner are started by the supervisor, not by people. */
+/* `slipway`: one program, of which every process runs one role. The first argument picks it; what is no role is a
+ * command of the CLI. controller, gateway and (under a service) runner are started by the supervisor, not by people. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,7 +48,7 @@ static int run_supervisor(int argc, char **argv) {
 }
 
 static const struct {
-    const char *word;         /* argv[1] */
+    const char *word; /* argv[1] */
     const char *process_name; /* at most 15 bytes, for ps and top */
     int (*run)(int argc, char **argv); /* argv[0] is the word */
 } roles[] = {

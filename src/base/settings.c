@@ -1,6 +1,6 @@
 /* The table and what is made of it. The file has its own small reader: the usual ini library, as Debian builds it, cuts
- * lines at 200 bytes, takes an indented line for more of the line before, and strips what follows a ';' in a value, each
- * without a word; a token or a list of folders would be changed silently. */
+ * lines at 200 bytes, takes an indented line for more of the line before, and strips what follows a ';' in a value,
+ * each without a word; a token or a list of folders would be changed silently. */
 #include "base/settings.h"
 
 #include <inttypes.h>
@@ -14,13 +14,13 @@
 #define NAME_MAXIMUM 64
 
 const struct setting settings_table[] = {
-#define SETTING(kind_, name_, initial_, minimum_, maximum_, help_) \
-    {.name = #name_,                                               \
-     .initial = initial_,                                          \
-     .help = help_,                                                \
-     .kind = SETTING_KIND_##kind_,                                 \
-     .minimum = minimum_,                                          \
-     .maximum = maximum_,                                          \
+#define SETTING(kind_, name_, initial_, minimum_, maximum_, help_)                                                     \
+    {.name = #name_,                                                                                                   \
+     .initial = initial_,                                                                                              \
+     .help = help_,                                                                                                    \
+     .kind = SETTING_KIND_##kind_,                                                                                     \
+     .minimum = minimum_,                                                                                              \
+     .maximum = maximum_,                                                                                              \
      .offset = offsetof(struct settings, SETTING_FIELD_##kind_(name_))},
 #include "base/settings.def"
 #undef SETTING
@@ -41,8 +41,8 @@ static int refuse_bounds(struct error **ret_error, const struct setting *setting
     if (setting->kind == SETTING_KIND_DURATION)
         return error_set(ret_error, ERROR_CONFIGURATION, "setting %s: %s is outside of %" PRId64 "ms to %" PRId64 "ms",
                          setting->name, value, setting->minimum, setting->maximum);
-    return error_set(ret_error, ERROR_CONFIGURATION, "setting %s: %s is outside of %" PRId64 " to %" PRId64, setting->name,
-                     value, setting->minimum, setting->maximum);
+    return error_set(ret_error, ERROR_CONFIGURATION, "setting %s: %s is outside of %" PRId64 " to %" PRId64,
+                     setting->name, value, setting->minimum, setting->maximum);
 }
 
 static bool has_control_characters(const char *value) {
@@ -51,14 +51,16 @@ static bool has_control_characters(const char *value) {
     return false;
 }
 
-static int set_text(struct settings *settings, const struct setting *setting, const char *value, struct error **ret_error) {
+static int set_text(struct settings *settings, const struct setting *setting, const char *value,
+                    struct error **ret_error) {
     size_t length = strlen(value);
     if (!text_is_utf8(value, length) || has_control_characters(value))
-        return error_set(ret_error, ERROR_CONFIGURATION, "setting %s: the value is not plain UTF-8 text", setting->name);
+        return error_set(ret_error, ERROR_CONFIGURATION, "setting %s: the value is not plain UTF-8 text",
+                         setting->name);
     if (length < (uint64_t)setting->minimum || length > (uint64_t)setting->maximum)
         return error_set(ret_error, ERROR_CONFIGURATION,
-                         "setting %s: the value has %zu bytes, outside of %" PRId64 " to %" PRId64, setting->name, length,
-                         setting->minimum, setting->maximum);
+                         "setting %s: the value has %zu bytes, outside of %" PRId64 " to %" PRId64, setting->name,
+                         length, setting->minimum, setting->maximum);
     char **field = field_of(settings, setting);
     char *copy = text_copy(value);
     free(*field);
@@ -82,7 +84,8 @@ static int set_number(struct settings *settings, const struct setting *setting, 
                       struct error **ret_error) {
     uint64_t number = 0;
     if (setting->kind == SETTING_KIND_DURATION) {
-        if (!text_parse_duration(value, &number)) return refuse(ret_error, setting, value, "a duration like 30s, 5m or 250ms");
+        if (!text_parse_duration(value, &number))
+            return refuse(ret_error, setting, value, "a duration like 30s, 5m or 250ms");
     } else if (setting->kind == SETTING_KIND_SIZE) {
         if (!text_parse_number(value, INT64_MAX, &number) && !text_parse_size(value, &number))
             return refuse(ret_error, setting, value, "a size in bytes like 65536, 512Ki or 2Gi");
@@ -98,12 +101,9 @@ static int set_number(struct settings *settings, const struct setting *setting, 
 static int set_value(struct settings *settings, const struct setting *setting, const char *value,
                      struct error **ret_error) {
     switch (setting->kind) {
-    case SETTING_KIND_TEXT:
-        return set_text(settings, setting, value, ret_error);
-    case SETTING_KIND_BOOLEAN:
-        return set_boolean(settings, setting, value, ret_error);
-    default:
-        return set_number(settings, setting, value, ret_error);
+    case SETTING_KIND_TEXT: return set_text(settings, setting, value, ret_error);
+    case SETTING_KIND_BOOLEAN: return set_boolean(settings, setting, value, ret_error);
+    default: return set_number(settings, setting, value, ret_error);
     }
 }
 
@@ -121,14 +121,10 @@ static char *duration_text(uint64_t ms) {
 char *settings_value(const struct settings *settings, const struct setting *setting) {
     const void *field = field_of(settings, setting);
     switch (setting->kind) {
-    case SETTING_KIND_TEXT:
-        return text_copy(*(char *const *)field);
-    case SETTING_KIND_BOOLEAN:
-        return text_copy(*(const bool *)field ? "true" : "false");
-    case SETTING_KIND_DURATION:
-        return duration_text(*(const uint64_t *)field);
-    default:
-        return text_format("%" PRIu64, *(const uint64_t *)field);
+    case SETTING_KIND_TEXT: return text_copy(*(char *const *)field);
+    case SETTING_KIND_BOOLEAN: return text_copy(*(const bool *)field ? "true" : "false");
+    case SETTING_KIND_DURATION: return duration_text(*(const uint64_t *)field);
+    default: return text_format("%" PRIu64, *(const uint64_t *)field);
     }
 }
 
@@ -224,7 +220,8 @@ static int read_line(struct settings *settings, char *line, bool *seen, struct e
     line = trim(line);
     if (!*line || *line == '#' || *line == ';') return 0;
     if (*line == '[')
-        return error_set(ret_error, ERROR_CONFIGURATION, "the settings file has no sections; remove the line %.100s", line);
+        return error_set(ret_error, ERROR_CONFIGURATION, "the settings file has no sections; remove the line %.100s",
+                         line);
     char *equals = strchr(line, '=');
     if (!equals || equals == line)
         return error_set(ret_error, ERROR_CONFIGURATION, "\"%.100s\" is not of the form name = value", line);

@@ -10,7 +10,13 @@
 
 #include "base/error.h"
 
-enum setting_kind { SETTING_KIND_TEXT, SETTING_KIND_SIZE, SETTING_KIND_DURATION, SETTING_KIND_NUMBER, SETTING_KIND_BOOLEAN };
+enum setting_kind {
+    SETTING_KIND_TEXT,
+    SETTING_KIND_SIZE,
+    SETTING_KIND_DURATION,
+    SETTING_KIND_NUMBER,
+    SETTING_KIND_BOOLEAN
+};
 
 #define SETTING_TYPE_TEXT char *
 #define SETTING_TYPE_SIZE uint64_t
@@ -32,7 +38,7 @@ struct settings {
 };
 
 struct setting {
-    const char *name;    /* as users write it in a file: "memory_budget", "drain" */
+    const char *name; /* as users write it in a file: "memory_budget", "drain" */
     const char *initial; /* default as text */
     const char *help;
     enum setting_kind kind;
@@ -47,12 +53,12 @@ extern const size_t settings_count;
 struct settings *settings_new(void);
 void settings_free(struct settings *settings);
 
-/* Sets one by its user name ("drain", "memory-budget" and "memory_budget" alike). CONFIGURATION error that names it and,
- * for an unknown name, the nearest known one. */
+/* Sets one by its user name ("drain", "memory-budget" and "memory_budget" alike). CONFIGURATION error that names it
+ * and, for an unknown name, the nearest known one. */
 int settings_set(struct settings *settings, const char *name, const char *value, struct error **ret_error);
-/* Reads "name = value" lines; blank lines and lines that begin with '#' or ';' are passed over, and the value is all up to
- * the line's end. An unknown or repeated name, a bad value, a section or a broken line is an error with the line number.
- * At most 1 MiB. Blocking. */
+/* Reads "name = value" lines; blank lines and lines that begin with '#' or ';' are passed over, and the value is all up
+ * to the line's end. An unknown or repeated name, a bad value, a section or a broken line is an error with the line
+ * number. At most 1 MiB. Blocking. */
 int settings_read_file(struct settings *settings, const char *path, struct error **ret_error);
 /* The same of bytes[0..size), which came from `where`. */
 int settings_read_text(struct settings *settings, const char *bytes, size_t size, const char *where,
@@ -69,8 +75,8 @@ char *settings_value(const struct settings *settings, const struct setting *sett
 /* The setting of that name ('-' and '_' alike), or NULL. */
 const struct setting *settings_find(const char *name);
 
-/* Takes "127.0.0.1:8400", "[::1]:8400" or "localhost:8400" apart: *ret_host (an address in numbers, without brackets; caller
- * frees) and the port, which may be 0. False when it is not of that form. */
+/* Takes "127.0.0.1:8400", "[::1]:8400" or "localhost:8400" apart: *ret_host (an address in numbers, without brackets;
+ * caller frees) and the port, which may be 0. False when it is not of that form. */
 bool settings_parse_listen(const char *listen, char **ret_host, uint16_t *ret_port);
 /* Whether host:port names a loopback address. */
 bool settings_is_loopback(const char *listen);

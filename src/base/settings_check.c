@@ -18,7 +18,8 @@ static bool parse_host(const char *host, bool bracketed) {
 bool settings_parse_listen(const char *listen, char **ret_host, uint16_t *ret_port) {
     const char *colon = strrchr(listen, ':');
     uint64_t port;
-    if (!colon || colon == listen || strlen(colon + 1) > 5 || !text_parse_number(colon + 1, UINT16_MAX, &port)) return false;
+    if (!colon || colon == listen || strlen(colon + 1) > 5 || !text_parse_number(colon + 1, UINT16_MAX, &port))
+        return false;
     bool bracketed = listen[0] == '[';
     if (bracketed && colon[-1] != ']') return false;
     _cleanup_free_ char *host = bracketed ? text_copy_bytes(listen + 1, (size_t)(colon - listen) - 2)
@@ -63,8 +64,8 @@ int settings_check(const struct settings *settings, struct error **ret_error) {
     if (result) return result;
     enum log_level level;
     if (!log_parse_level(settings->log_level, &level))
-        return error_set(ret_error, ERROR_CONFIGURATION, "setting log_level: \"%s\" is not debug, info, warning or error",
-                         settings->log_level);
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "setting log_level: \"%s\" is not debug, info, warning or error", settings->log_level);
     if (settings->upstream_timeout_ms > settings->drain_ms)
         return error_set(ret_error, ERROR_CONFIGURATION,
                          "setting drain: %" PRIu64 "ms is less than upstream_timeout (%" PRIu64
@@ -73,7 +74,7 @@ int settings_check(const struct settings *settings, struct error **ret_error) {
                          settings->drain_ms, settings->upstream_timeout_ms);
     if (*settings->public_url && !text_starts_with(settings->public_url, "http://") &&
         !text_starts_with(settings->public_url, "https://"))
-        return error_set(ret_error, ERROR_CONFIGURATION, "setting public_url: \"%s\" does not begin with http:// or https://",
-                         settings->public_url);
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "setting public_url: \"%s\" does not begin with http:// or https://", settings->public_url);
     return 0;
 }

@@ -15,10 +15,10 @@
 #define NEVER UINT64_MAX /* a point in monotonic milliseconds that does not come */
 
 #define PING_INTERVAL_MS 2000
-#define PINGS_UNANSWERED 5      /* killed when the next ping is due and so many have no answer: 10 s */
+#define PINGS_UNANSWERED 5 /* killed when the next ping is due and so many have no answer: 10 s */
 #define REGISTER_DEADLINE_MS 60000 /* from fork to hello */
-#define STABLE_MS 60000         /* up for so long: the deaths before are forgotten */
-#define CLOSED_GRACE_MS 5000    /* from the end of its channel to its own end */
+#define STABLE_MS 60000 /* up for so long: the deaths before are forgotten */
+#define CLOSED_GRACE_MS 5000 /* from the end of its channel to its own end */
 
 struct supervisor;
 struct process;
@@ -28,9 +28,9 @@ struct process;
 struct child_spec {
     char *const *arguments, *const *environment; /* ended by NULL */
     const char *members; /* path of the file that it locks shared */
-    const char *folder;  /* where it works, or NULL: where the supervisor does */
-    int listener;        /* becomes ROLE_DESCRIPTOR_LISTENER; -1: none */
-    int log;             /* becomes 1 and 2; -1: the supervisor's stderr */
+    const char *folder; /* where it works, or NULL: where the supervisor does */
+    int listener; /* becomes ROLE_DESCRIPTOR_LISTENER; -1: none */
+    int log; /* becomes 1 and 2; -1: the supervisor's stderr */
     int oom_score_adjustment;
 };
 
@@ -38,9 +38,9 @@ struct child {
     pid_t pid; /* 0: none runs */
     int pidfd, failure; /* failure: where a child that could not get to its exec says why */
     struct wire_channel *channel; /* NULL once the child has closed its end */
-    uint64_t started_ms;          /* monotonic */
-    int64_t since_ms;             /* wall clock */
-    uint64_t kill_at_ms;          /* NEVER, or when it is killed, for the reason kill_reason */
+    uint64_t started_ms; /* monotonic */
+    int64_t since_ms; /* wall clock */
+    uint64_t kill_at_ms; /* NEVER, or when it is killed, for the reason kill_reason */
     char *kill_reason;
     bool killed;
     uint64_t ping_at_ms; /* NEVER until it is known to have a loop */
@@ -57,9 +57,9 @@ void child_kill(struct child *child, const char *reason);
 /* SIGKILL at `when`, unless it ends or child_let_live() is called before. */
 void child_kill_at(struct child *child, uint64_t when_ms, const char *reason);
 void child_let_live(struct child *child);
-/* Collects a child that has ended: true, with its wait status and its cause of death in one sentence (caller frees), and
- * the child then has no pid, pidfd and channel. False when it still runs. Messages left in its channel are lost: read them
- * first. */
+/* Collects a child that has ended: true, with its wait status and its cause of death in one sentence (caller frees),
+ * and the child then has no pid, pidfd and channel. False when it still runs. Messages left in its channel are lost:
+ * read them first. */
 bool child_reap(struct child *child, int *ret_status, char **ret_cause);
 
 /* ---- causes of death (supervisor_cause.c) ---- */
@@ -71,8 +71,9 @@ char *cause_of_status(int status, bool memory_ran_out);
 /* The last lines, at most 2 KiB, that a file has from byte `start` on. Caller frees. */
 char *cause_log_tail(const char *path, off_t start);
 
-/* Opens a runner's log for appending; one over 4 MiB becomes <path>.1 first. *ret_size: what it holds already. Falls back to
- * /dev/null, never to the supervisor's own log, in which a model's output could pass for ours. -1: not even that. */
+/* Opens a runner's log for appending; one over 4 MiB becomes <path>.1 first. *ret_size: what it holds already. Falls
+ * back to /dev/null, never to the supervisor's own log, in which a model's output could pass for ours. -1: not even
+ * that. */
 int log_file_open(const char *path, off_t *ret_size);
 
 /* ---- what is kept up (supervisor_process.c) ---- */
@@ -92,11 +93,11 @@ struct process {
     const struct process_kind *kind;
     struct process *next;
     struct child child;
-    uint64_t start_at_ms;   /* NEVER, or when the pause before the next start ends */
+    uint64_t start_at_ms; /* NEVER, or when the pause before the next start ends */
     uint64_t stable_since_ms; /* NEVER until it does its work */
-    uint64_t deaths;        /* in a row */
-    uint64_t restarts;      /* in all */
-    bool forgotten;         /* freed at the end of this turn of the loop */
+    uint64_t deaths; /* in a row */
+    uint64_t restarts; /* in all */
+    bool forgotten; /* freed at the end of this turn of the loop */
 };
 
 void process_init(struct process *process, const struct process_kind *kind);
@@ -117,19 +118,20 @@ void process_take_socket(struct supervisor *supervisor, struct process *process)
 void process_take_end(struct supervisor *supervisor, struct process *process);
 /* Sends; a child that has stopped reading is killed. Does nothing when it has no channel. */
 void process_say(struct process *process, const struct wire_message *message);
-#define process_tell(process, name_, ...) \
+#define process_tell(process, name_, ...)                                                                              \
     process_say((process), &(struct wire_message){.type = WIRE_##name_, .name_ = {__VA_ARGS__}})
 /* A log line about it: its role, pid, and one pair more. */
-void process_log(const struct process *process, enum log_level level, const char *message, const char *key, const char *value);
+void process_log(const struct process *process, enum log_level level, const char *message, const char *key,
+                 const char *value);
 
 /* ---- controller and gateway (supervisor_role.c) ---- */
 
 struct role {
     struct process process;
-    bool registered;     /* its hello came: it hears of everything */
-    bool ready;          /* it answers requests */
+    bool registered; /* its hello came: it hears of everything */
+    bool ready; /* it answers requests */
     bool has_been_ready; /* in any life */
-    char *last_words;    /* role_failed */
+    char *last_words; /* role_failed */
     uint64_t gateway_id; /* the gateway's; a new one each life */
     uint64_t generation, lowest; /* what the gateway last said in routes_used; 0: nothing yet */
 };
@@ -148,14 +150,14 @@ struct replica {
     uint64_t revision, threads, memory_limit_bytes, restarts_maximum, ready_deadline_ms;
     uint64_t incarnation;
     pid_t last_pid;
-    char *address;           /* the socket of this incarnation */
+    char *address; /* the socket of this incarnation */
     char *log_path;
-    off_t log_start;         /* where this incarnation's lines begin */
-    char *report_json;       /* not NULL: it is up */
-    char *error_json;        /* what it said in runner_failed */
-    bool permanent;          /* it said that trying again cannot help */
-    bool stopping, final;    /* final: it stays down; kept for controllers that come later */
-    char *cause, *log_tail;  /* of its last death */
+    off_t log_start; /* where this incarnation's lines begin */
+    char *report_json; /* not NULL: it is up */
+    char *error_json; /* what it said in runner_failed */
+    bool permanent; /* it said that trying again cannot help */
+    bool stopping, final; /* final: it stays down; kept for controllers that come later */
+    char *cause, *log_tail; /* of its last death */
 };
 
 extern const struct process_kind runner_kind;
@@ -170,11 +172,12 @@ void replica_stop_all(struct supervisor *supervisor);
 /* ---- the end (supervisor_stop.c) ---- */
 
 struct stop {
-    int phase;            /* 0: not stopping */
+    int phase; /* 0: not stopping */
     uint64_t begun_ms, next_ms; /* when the next phase begins at the latest */
 };
 
-/* Begins to end: gateway, controller, runners, within the drain deadline. `sentence` (or NULL) is the last that is said. */
+/* Begins to end: gateway, controller, runners, within the drain deadline. `sentence` (or NULL) is the last that is
+ * said. */
 void stop_begin(struct supervisor *supervisor, int exit_status, const char *sentence);
 /* Ends everything now. */
 void stop_at_once(struct supervisor *supervisor, int exit_status);
@@ -185,8 +188,8 @@ bool stop_advance(struct supervisor *supervisor, uint64_t now_ms);
 
 struct supervisor {
     struct settings *settings; /* as effective: absolute paths, the port that is listened on */
-    char *state;               /* as the user sees it; settings->state may be the short alias */
-    char *alias_folder;        /* or NULL */
+    char *state; /* as the user sees it; settings->state may be the short alias */
+    char *alias_folder; /* or NULL */
     char *members;
     char **role_environment, **runner_environment;
     int lock, listener, signals, alias_lock;
@@ -203,8 +206,8 @@ struct supervisor {
 /* supervisor_options.c: flags, variables and file into the settings. 0: go on; 1: --help was answered. */
 int options_read(struct settings *settings, int argc, char **argv, struct error **ret_error);
 
-/* supervisor_start.c: everything that is checked and taken before the first fork. Returns an enum serve_exit; the error is
- * set unless it is SERVE_EXIT_OK. */
+/* supervisor_start.c: everything that is checked and taken before the first fork. Returns an enum serve_exit; the error
+ * is set unless it is SERVE_EXIT_OK. */
 int start_prepare(struct supervisor *supervisor, struct error **ret_error);
 void start_release(struct supervisor *supervisor);
 

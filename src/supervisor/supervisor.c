@@ -49,7 +49,9 @@ static bool is_ours(const struct supervisor *supervisor, pid_t pid) {
 static void collect_strangers(const struct supervisor *supervisor) {
     for (;;) {
         siginfo_t info = {0};
-        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || !info.si_pid || is_ours(supervisor, info.si_pid)) return;
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || !info.si_pid ||
+            is_ours(supervisor, info.si_pid))
+            return;
         waitpid(info.si_pid, NULL, WNOHANG);
     }
 }
@@ -72,7 +74,7 @@ static void take_signals(struct supervisor *supervisor) {
 
 struct watch {
     struct process *process; /* NULL: the signals */
-    bool is_end;             /* its pidfd, not its socket */
+    bool is_end; /* its pidfd, not its socket */
 };
 
 /* What poll() waits on. The arrays grow to the number of processes and stay. */
@@ -116,12 +118,15 @@ static int milliseconds_to_wait(const struct supervisor *supervisor) {
     return next <= now ? 0 : next - now < 60000 ? (int)(next - now) : 60000;
 }
 
-/* Messages before ends before time: whoever has answered, or has died with a cause of its own, is not killed for being late. */
+/* Messages before ends before time: whoever has answered, or has died with a cause of its own, is not killed for being
+ * late. */
 static void take_events(struct supervisor *supervisor, const struct watches *watches) {
     for (size_t i = 1; i < watches->count; i++)
-        if (watches->descriptors[i].revents && !watches->what[i].is_end) process_take_socket(supervisor, watches->what[i].process);
+        if (watches->descriptors[i].revents && !watches->what[i].is_end)
+            process_take_socket(supervisor, watches->what[i].process);
     for (size_t i = 1; i < watches->count; i++)
-        if (watches->descriptors[i].revents && watches->what[i].is_end) process_take_end(supervisor, watches->what[i].process);
+        if (watches->descriptors[i].revents && watches->what[i].is_end)
+            process_take_end(supervisor, watches->what[i].process);
     if (watches->descriptors[0].revents) take_signals(supervisor);
 }
 
@@ -195,14 +200,20 @@ static int serve(struct supervisor *supervisor) {
     role_clear(&supervisor->controller);
     role_clear(&supervisor->gateway);
     close(supervisor->signals);
-    if (supervisor->last_sentence) fprintf(stderr, "slipway serve: %s\n", supervisor->last_sentence);
-    else log_write(LOG_INFO, "stopped", NULL);
+    if (supervisor->last_sentence)
+        fprintf(stderr, "slipway serve: %s\n", supervisor->last_sentence);
+    else
+        log_write(LOG_INFO, "stopped", NULL);
     free(supervisor->last_sentence);
     return supervisor->exit_status;
 }
 
 int supervisor_main(struct settings *settings, int argc, char **argv) {
-    struct supervisor supervisor = {.settings = settings, .lock = -1, .listener = -1, .alias_lock = -1, .signals = -1,
+    struct supervisor supervisor = {.settings = settings,
+                                    .lock = -1,
+                                    .listener = -1,
+                                    .alias_lock = -1,
+                                    .signals = -1,
                                     .started_ms = clock_monotonic_ms()};
     _cleanup_error_ struct error *error = NULL;
     int result = options_read(settings, argc, argv, &error);

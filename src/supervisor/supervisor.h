@@ -18,6 +18,6 @@ enum serve_exit {
 };
 
 /* The role's whole life. argv[0] is the word "serve", flags follow; they, SLIPWAY_* and the settings file are read into
- * `settings` (which comes with its defaults, and stays the caller's). Returns an enum serve_exit. Children are started as
- * /proc/self/exe with the role's name as first argument, so the program's main() must know these roles. */
+ * `settings` (which comes with its defaults, and stays the caller's). Returns an enum serve_exit. Children are started
+ * as /proc/self/exe with the role's name as first argument, so the program's main() must know these roles. */
 int supervisor_main(struct settings *settings, int argc, char **argv);

@@ -1,10 +1,10 @@
 /* A short name for the state folder.
  *
- * The address of a unix socket has 108 bytes, and sockets lie in <state>/run. Where the state folder's own name leaves too
- * little of them, the roles get another name for it: a symbolic link in a private folder (mode 0700, a random name) of
- * $XDG_RUNTIME_DIR, /run or /tmp. All that they open under settings->state is then the same folder, so that nothing but
- * this file knows of it. The private folder is locked, which keeps cleaners of /tmp away, and <state>/alias remembers its
- * name, so that the next serve removes what a killed one left. */
+ * The address of a unix socket has 108 bytes, and sockets lie in <state>/run. Where the state folder's own name leaves
+ * too little of them, the roles get another name for it: a symbolic link in a private folder (mode 0700, a random name)
+ * of $XDG_RUNTIME_DIR, /run or /tmp. All that they open under settings->state is then the same folder, so that nothing
+ * but this file knows of it. The private folder is locked, which keeps cleaners of /tmp away, and <state>/alias
+ * remembers its name, so that the next serve removes what a killed one left. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@
 
 /* "/run/", eight characters of a replica's id, a dot, the incarnation, and the NUL. */
 #define ROOM_FOR_SOCKETS (5 + 8 + 1 + 12 + 1)
-#define STATE_MAXIMUM (sizeof ((struct sockaddr_un *)0)->sun_path - ROOM_FOR_SOCKETS)
+#define STATE_MAXIMUM (sizeof((struct sockaddr_un *)0)->sun_path - ROOM_FOR_SOCKETS)
 #define LINK_NAME "state"
 #define PATTERN "slipway-XXXXXX"
 
@@ -47,7 +47,8 @@ static void remove_left_over(const char *state, const char *record) {
 static char *make_folder(void) {
     const char *const bases[] = {getenv("XDG_RUNTIME_DIR"), "/run", "/tmp"};
     for (size_t i = 0; i < ARRAY_SIZE(bases); i++) {
-        if (!bases[i] || *bases[i] != '/' || strlen(bases[i]) + sizeof "/" PATTERN "/" LINK_NAME > STATE_MAXIMUM) continue;
+        if (!bases[i] || *bases[i] != '/' || strlen(bases[i]) + sizeof "/" PATTERN "/" LINK_NAME > STATE_MAXIMUM)
+            continue;
         char *folder = fs_join(bases[i], PATTERN);
         if (mkdtemp(folder)) return folder;
         free(folder);
@@ -61,9 +62,11 @@ int alias_make(struct supervisor *supervisor, struct error **ret_error) {
     if (strlen(supervisor->state) <= STATE_MAXIMUM) return SERVE_EXIT_OK;
     supervisor->alias_folder = make_folder();
     if (!supervisor->alias_folder) {
-        error_set(ret_error, ERROR_CONFIGURATION,
-                  "the state folder's path %s is too long for sockets (%zu bytes at most), and neither /run nor /tmp can be "
-                  "written for a shorter name; use a shorter path", supervisor->state, STATE_MAXIMUM);
+        error_set(
+            ret_error, ERROR_CONFIGURATION,
+            "the state folder's path %s is too long for sockets (%zu bytes at most), and neither /run nor /tmp can be "
+            "written for a shorter name; use a shorter path",
+            supervisor->state, STATE_MAXIMUM);
         return SERVE_EXIT_UNWRITABLE;
     }
     const char *folder = supervisor->alias_folder;

@@ -29,7 +29,8 @@ static bool read_small(const char *path, char *ret_text, size_t room) {
 static bool find_count(const char *text, const char *name, uint64_t *ret_count) {
     size_t length = strlen(name);
     for (const char *line = text; line; line = strchr(line, '\n'), line = line ? line + 1 : NULL)
-        if (!strncmp(line, name, length) && line[length] == ' ') return sscanf(line + length + 1, "%" SCNu64, ret_count) == 1;
+        if (!strncmp(line, name, length) && line[length] == ' ')
+            return sscanf(line + length + 1, "%" SCNu64, ret_count) == 1;
     return false;
 }
 
@@ -59,7 +60,8 @@ char *cause_of_status(int status, bool memory_ran_out) {
 char *cause_log_tail(const char *path, off_t start) {
     _cleanup_close_ int file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat status;
-    if (file < 0 || fstat(file, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size <= start) return text_copy("");
+    if (file < 0 || fstat(file, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size <= start)
+        return text_copy("");
     bool cut = status.st_size - start > TAIL_MAXIMUM;
     char bytes[TAIL_MAXIMUM + 1];
     ssize_t size = pread(file, bytes, TAIL_MAXIMUM, cut ? status.st_size - TAIL_MAXIMUM : start);

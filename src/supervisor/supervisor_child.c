@@ -1,5 +1,5 @@
-/* Fork, exec, signals and the reaping of one child. What runs between fork and exec is in child_become(): the process has
- * one thread, so all of libc may be used there. */
+/* Fork, exec, signals and the reaping of one child. What runs between fork and exec is in child_become(): the process
+ * has one thread, so all of libc may be used there. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -32,11 +32,17 @@ __attribute__((noreturn)) static void give_up(int failure_pipe, const char *what
     _exit(127);
 }
 
-/* Gives each wanted descriptor its number and closes everything else, the failure pipe aside, which goes with the exec. */
+/* Gives each wanted descriptor its number and closes all else; the failure pipe, whose number is returned, goes with the
+ * exec. */
 static int arrange_descriptors(const struct child_spec *spec, int socket, int failure_pipe) {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int wanted[] = {null, spec->log < 0 ? STDERR_FILENO : spec->log, spec->log < 0 ? STDERR_FILENO : spec->log, socket,
-                    spec->listener, -1, failure_pipe};
+    int wanted[] = {null,
+                    spec->log < 0 ? STDERR_FILENO : spec->log,
+                    spec->log < 0 ? STDERR_FILENO : spec->log,
+                    socket,
+                    spec->listener,
+                    -1,
+                    failure_pipe};
     int targets = (int)ARRAY_SIZE(wanted);
     for (int i = 0; i < targets; i++)
         if (wanted[i] >= 0 && (wanted[i] = fcntl(wanted[i], F_DUPFD_CLOEXEC, ABOVE_ALL_TARGETS)) < 0) return -1;
@@ -83,7 +89,8 @@ static void adjust_oom_score(int adjustment) {
     close(file);
 }
 
-__attribute__((noreturn)) static void child_become(const struct child_spec *spec, pid_t parent, int socket, int failure) {
+__attribute__((noreturn)) static void child_become(const struct child_spec *spec, pid_t parent, int socket,
+                                                   int failure) {
     bind_to_parent(parent, failure);
     int failure_pipe = arrange_descriptors(spec, socket, failure);
     if (failure_pipe < 0) give_up(failure, "arrange the descriptors");
@@ -127,9 +134,15 @@ int child_start(struct child *child, const struct child_spec *spec, struct error
         close(failure[0]);
         return error_set_errno(ret_error, ERROR_DEPLOYMENT, cause, "make a process");
     }
-    *child = (struct child){.pid = pid, .pidfd = pidfd, .failure = failure[0], .channel = wire_channel_new(sockets[0]),
-                            .started_ms = clock_monotonic_ms(), .since_ms = clock_wall_ms(), .kill_at_ms = NEVER,
-                            .ping_at_ms = NEVER, .oom_kills = oom_kills};
+    *child = (struct child){.pid = pid,
+                            .pidfd = pidfd,
+                            .failure = failure[0],
+                            .channel = wire_channel_new(sockets[0]),
+                            .started_ms = clock_monotonic_ms(),
+                            .since_ms = clock_wall_ms(),
+                            .kill_at_ms = NEVER,
+                            .ping_at_ms = NEVER,
+                            .oom_kills = oom_kills};
     return 0;
 }
 

@@ -29,13 +29,14 @@ char **environment_for_roles(const struct settings *settings) {
     char **all = mem_new_array(count + inherited + 1, char *);
     memcpy(all, ours, count * sizeof *all);
     for (size_t i = 0; i < inherited; i++)
-        if (!is_in(environ[i], ours) && !text_starts_with(environ[i], "NOTIFY_SOCKET=")) all[count++] = text_copy(environ[i]);
+        if (!is_in(environ[i], ours) && !text_starts_with(environ[i], "NOTIFY_SOCKET="))
+            all[count++] = text_copy(environ[i]);
     free(ours);
     return all;
 }
 
-/* What a runner has to know stands in its flags. Nothing that is secret, the token above all, is among it: a runner works
- * on what others bring. */
+/* What a runner has to know stands in its flags. Nothing that is secret, the token above all, is among it: a runner
+ * works on what others bring. */
 char **environment_for_runners(void) {
     static const char *const variables[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/"};
     char **all = mem_new_array(ARRAY_SIZE(variables) + 1, char *);

@@ -14,7 +14,8 @@
 #include "base/text.h"
 #include "supervisor/supervisor-internal.h"
 
-/* What an open descriptor must be to count: this inode, on this device unless `any_device` (sockets have one of their own). */
+/* What an open descriptor must be to count: this inode, on this device unless `any_device` (sockets have one of their
+ * own). */
 struct wanted {
     dev_t device;
     ino_t inode;
@@ -70,7 +71,8 @@ static bool find_listener(const char *path, uint16_t port, ino_t *ret_inode) {
     while (!found && fgets(line, sizeof line, table)) {
         unsigned local_port, state;
         unsigned long long inode;
-        if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %llu", &local_port, &state, &inode) != 3)
+        if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %llu", &local_port, &state,
+                   &inode) != 3)
             continue;
         if (state != 0x0a || local_port != port) continue;
         *ret_inode = (ino_t)inode;
@@ -82,6 +84,7 @@ static bool find_listener(const char *path, uint16_t port, ino_t *ret_inode) {
 
 char *holders_of_port(uint16_t port) {
     ino_t inode;
-    if (!find_listener("/proc/net/tcp", port, &inode) && !find_listener("/proc/net/tcp6", port, &inode)) return text_copy("");
+    if (!find_listener("/proc/net/tcp", port, &inode) && !find_listener("/proc/net/tcp6", port, &inode))
+        return text_copy("");
     return find_holders(&(struct wanted){.inode = inode, .any_device = true});
 }

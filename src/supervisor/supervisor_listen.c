@@ -36,11 +36,12 @@ static socklen_t make_address(const char *host, uint16_t port, union address *re
 static int refuse(const char *listen, uint16_t port, int cause, struct error **ret_error) {
     if (cause == EADDRINUSE) {
         _cleanup_free_ char *holders = holders_of_port(port);
-        error_set(ret_error, ERROR_CONFLICT, "cannot listen on %s: the port is in use by %s; stop that, or choose another with --listen",
-                  listen, *holders ? holders : "a process that cannot be seen from here (ss -ltnp may name it)");
+        error_set(ret_error, ERROR_CONFLICT,
+                  "cannot listen on %s: the port is in use by %s; stop that, or choose another with --listen", listen,
+                  *holders ? holders : "a process that cannot be seen from here (ss -ltnp may name it)");
     } else if (cause == EADDRNOTAVAIL) {
-        error_set(ret_error, ERROR_CONFIGURATION, "cannot listen on %s: this machine has no such address; choose another with --listen",
-                  listen);
+        error_set(ret_error, ERROR_CONFIGURATION,
+                  "cannot listen on %s: this machine has no such address; choose another with --listen", listen);
     } else if (cause == EACCES) {
         error_set(ret_error, ERROR_CONFIGURATION,
                   "cannot listen on %s: ports below 1024 need a privilege; choose another with --listen", listen);

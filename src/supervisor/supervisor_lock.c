@@ -1,6 +1,6 @@
 /* The two locks of a state folder (RULES P1): supervisor.lock, held exclusively by one serve for its life, and members,
- * held shared by every child, so that a serve which follows a killed one waits until the last of that one's children has
- * gone. The descriptor of supervisor.lock is not close-on-exec: the lock outlives a re-execution. */
+ * held shared by every child, so that a serve which follows a killed one waits until the last of that one's children
+ * has gone. The descriptor of supervisor.lock is not close-on-exec: the lock outlives a re-execution. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -31,13 +31,16 @@ static long read_pid(int file) {
 
 static int refuse_in_use(const char *state, long pid, struct error **ret_error) {
     if (pid)
-        error_set(ret_error, ERROR_CONFLICT,
-                  "the state folder %s is in use by the slipway serve with pid %ld; stop that one, or name another folder "
-                  "with --state", state, pid);
+        error_set(
+            ret_error, ERROR_CONFLICT,
+            "the state folder %s is in use by the slipway serve with pid %ld; stop that one, or name another folder "
+            "with --state",
+            state, pid);
     else
-        error_set(ret_error, ERROR_CONFLICT,
-                  "the state folder %s is in use by another slipway serve; stop that one, or name another folder with --state",
-                  state);
+        error_set(
+            ret_error, ERROR_CONFLICT,
+            "the state folder %s is in use by another slipway serve; stop that one, or name another folder with --state",
+            state);
     return SERVE_EXIT_IN_USE;
 }
 

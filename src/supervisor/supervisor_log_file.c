@@ -17,7 +17,8 @@ static void rotate(const char *path) {
     struct stat status;
     if (lstat(path, &status) < 0 || status.st_size <= LOG_MAXIMUM) return;
     _cleanup_free_ char *older = text_format("%s.1", path);
-    if (rename(path, older) < 0) log_write(LOG_WARNING, "a log could not be set aside", "path", path, "error", strerror(errno), NULL);
+    if (rename(path, older) < 0)
+        log_write(LOG_WARNING, "a log could not be set aside", "path", path, "error", strerror(errno), NULL);
 }
 
 int log_file_open(const char *path, off_t *ret_size) {

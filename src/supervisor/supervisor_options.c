@@ -41,7 +41,8 @@ static void print_help(void) {
 }
 
 /* One flag as name and value: "--drain=45s" or "--drain" "45s". *at moves on to the last argument used. */
-static int take_flag(int argc, char **argv, int *at, char **ret_name, const char **ret_value, struct error **ret_error) {
+static int take_flag(int argc, char **argv, int *at, char **ret_name, const char **ret_value,
+                     struct error **ret_error) {
     const char *flag = argv[*at];
     if (!text_starts_with(flag, "--") || !flag[2])
         return error_set(ret_error, ERROR_CONFIGURATION, "\"%.100s\" is not a flag; see slipway serve --help", flag);

@@ -1,5 +1,5 @@
-/* What roles and replicas have in common: a child that is started again after a pause, is asked whether it still answers,
- * and ends at its deadlines. */
+/* What roles and replicas have in common: a child that is started again after a pause, is asked whether it still
+ * answers, and ends at its deadlines. */
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -10,7 +10,7 @@
 
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAXIMUM_MS 5000
-#define MESSAGES_A_TURN 64        /* so that one talker does not keep the rest waiting */
+#define MESSAGES_A_TURN 64 /* so that one talker does not keep the rest waiting */
 #define MESSAGES_AT_THE_END 65536 /* what a dead child's socket can hold at most, and more */
 
 void process_init(struct process *process, const struct process_kind *kind) {
@@ -18,11 +18,12 @@ void process_init(struct process *process, const struct process_kind *kind) {
     process->child = (struct child){.kill_at_ms = NEVER, .ping_at_ms = NEVER};
 }
 
-void process_log(const struct process *process, enum log_level level, const char *message, const char *key, const char *value) {
+void process_log(const struct process *process, enum log_level level, const char *message, const char *key,
+                 const char *value) {
     char pid[16] = "";
     snprintf(pid, sizeof pid, "%d", (int)process->child.pid);
-    log_write(level, message, "role", process->kind->role, "pid", process->child.pid ? pid : NULL,
-              value ? key : "none", value, NULL);
+    log_write(level, message, "role", process->kind->role, "pid", process->child.pid ? pid : NULL, value ? key : "none",
+              value, NULL);
 }
 
 void process_start(struct supervisor *supervisor, struct process *process) {

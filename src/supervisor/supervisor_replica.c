@@ -13,7 +13,7 @@
 #include "supervisor/supervisor-internal.h"
 
 #define REPLICAS_MAXIMUM 4096
-#define FINAL_MAXIMUM 256            /* how many that stay down are remembered for a controller that comes later */
+#define FINAL_MAXIMUM 256 /* how many that stay down are remembered for a controller that comes later */
 #define DURATION_MAXIMUM_MS ((uint64_t)7 * 24 * 3600 * 1000)
 #define REPORT_MAXIMUM (128u * 1024) /* so that replica_up and replica_down fit a message with the rest */
 #define ERROR_MAXIMUM (64u * 1024)
@@ -30,9 +30,10 @@ static struct replica *find_replica(struct supervisor *supervisor, const char *i
 }
 
 void replica_free(struct replica *replica) {
-    char *const owned[] = {replica->id,           replica->deployment_id, replica->deployment_name, replica->package_path,
-                           replica->package_digest, replica->recipe_json, replica->address,         replica->log_path,
-                           replica->report_json,  replica->error_json,    replica->cause,           replica->log_tail};
+    char *const owned[] = {replica->id,           replica->deployment_id,  replica->deployment_name,
+                           replica->package_path, replica->package_digest, replica->recipe_json,
+                           replica->address,      replica->log_path,       replica->report_json,
+                           replica->error_json,   replica->cause,          replica->log_tail};
     for (size_t i = 0; i < ARRAY_SIZE(owned); i++) free(owned[i]);
     free(replica);
 }
@@ -46,33 +47,42 @@ static void log_replica(const struct replica *replica, enum log_level level, con
     char pid[16], incarnation[24];
     snprintf(pid, sizeof pid, "%d", (int)replica->process.child.pid);
     snprintf(incarnation, sizeof incarnation, "%" PRIu64, replica->incarnation);
-    log_write(level, message, "replica", replica->id, "deployment", replica->deployment_name, "incarnation", incarnation,
-              "pid", replica->process.child.pid ? pid : NULL, "cause", cause, NULL);
+    log_write(level, message, "replica", replica->id, "deployment", replica->deployment_name, "incarnation",
+              incarnation, "pid", replica->process.child.pid ? pid : NULL, "cause", cause, NULL);
 }
 
 /* ---- what is said ---- */
 
 static struct wire_message started_message(const struct replica *replica) {
     return (struct wire_message){.type = WIRE_replica_started,
-                                 .replica_started = {.replica_id = replica->id, .incarnation = replica->incarnation,
+                                 .replica_started = {.replica_id = replica->id,
+                                                     .incarnation = replica->incarnation,
                                                      .pid = (uint64_t)replica->process.child.pid}};
 }
 
 static struct wire_message up_message(const struct replica *replica) {
-    return (struct wire_message){
-        .type = WIRE_replica_up,
-        .replica_up = {.replica_id = replica->id, .incarnation = replica->incarnation, .address = replica->address,
-                       .pid = (uint64_t)replica->process.child.pid, .deployment_id = replica->deployment_id,
-                       .revision = replica->revision, .report_json = replica->report_json,
-                       .restarts = replica->process.restarts}};
+    return (struct wire_message){.type = WIRE_replica_up,
+                                 .replica_up = {.replica_id = replica->id,
+                                                .incarnation = replica->incarnation,
+                                                .address = replica->address,
+                                                .pid = (uint64_t)replica->process.child.pid,
+                                                .deployment_id = replica->deployment_id,
+                                                .revision = replica->revision,
+                                                .report_json = replica->report_json,
+                                                .restarts = replica->process.restarts}};
 }
 
 static struct wire_message down_message(const struct replica *replica, uint64_t pid) {
-    return (struct wire_message){
-        .type = WIRE_replica_down,
-        .replica_down = {.replica_id = replica->id, .incarnation = replica->incarnation, .final = replica->final,
-                         .stopped = replica->stopping, .cause = replica->cause, .error_json = replica->error_json,
-                         .log_tail = replica->log_tail, .restarts = replica->process.restarts, .pid = pid}};
+    return (struct wire_message){.type = WIRE_replica_down,
+                                 .replica_down = {.replica_id = replica->id,
+                                                  .incarnation = replica->incarnation,
+                                                  .final = replica->final,
+                                                  .stopped = replica->stopping,
+                                                  .cause = replica->cause,
+                                                  .error_json = replica->error_json,
+                                                  .log_tail = replica->log_tail,
+                                                  .restarts = replica->process.restarts,
+                                                  .pid = pid}};
 }
 
 /* Replicas in every state are told of: a controller that took silence for absence would start them a second time. */
@@ -81,9 +91,9 @@ void replica_tell_snapshot(struct supervisor *supervisor, struct process *to) {
     for (struct process *process = supervisor->processes; process; process = process->next) {
         if (process->kind != &runner_kind || process->forgotten) continue;
         const struct replica *replica = replica_of(process);
-        struct wire_message message = replica->report_json   ? up_message(replica)
-                                      : process->child.pid   ? started_message(replica)
-                                                             : down_message(replica, 0);
+        struct wire_message message = replica->report_json ? up_message(replica)
+                                      : process->child.pid ? started_message(replica)
+                                                           : down_message(replica, 0);
         if (is_controller || replica->report_json) process_say(to, &message);
     }
 }
@@ -132,8 +142,8 @@ static void make_arguments(const struct supervisor *supervisor, const struct rep
 static int start_replica(struct supervisor *supervisor, struct process *process, struct error **ret_error) {
     struct replica *replica = replica_of(process);
     replica->incarnation = ++supervisor->incarnations;
-    replace(&replica->address, text_format("%s/run/%.8s.%" PRIu64, supervisor->settings->state, replica->id,
-                                           replica->incarnation));
+    replace(&replica->address,
+            text_format("%s/run/%.8s.%" PRIu64, supervisor->settings->state, replica->id, replica->incarnation));
     replace(&replica->error_json, NULL);
     _cleanup_close_ int log = log_file_open(replica->log_path, &replica->log_start);
     __attribute__((cleanup(free_arguments))) struct arguments arguments = {0};
@@ -150,7 +160,8 @@ static int start_replica(struct supervisor *supervisor, struct process *process,
     int result = child_start(&process->child, &spec, ret_error);
     replica->last_pid = result ? 0 : process->child.pid;
     if (result) return result;
-    _cleanup_free_ char *reason = text_format("it was not ready within %" PRIu64 " s", replica->ready_deadline_ms / 1000);
+    _cleanup_free_ char *reason =
+        text_format("it was not ready within %" PRIu64 " s", replica->ready_deadline_ms / 1000);
     child_kill_at(&process->child, process->child.started_ms + replica->ready_deadline_ms, reason);
     log_replica(replica, LOG_INFO, "replica started", NULL);
     struct wire_message message = started_message(replica);
@@ -175,8 +186,10 @@ static void take_ready(struct supervisor *supervisor, struct replica *replica, c
     role_tell_all(supervisor, &message);
 }
 
-/* A runner works on what others bring: from it come these two messages and pongs, and their text is passed on unread. */
-static void on_runner_message(struct supervisor *supervisor, struct process *process, const struct wire_message *message) {
+/* A runner works on what others bring: from it come these two messages and pongs, and their text is passed on unread.
+ */
+static void on_runner_message(struct supervisor *supervisor, struct process *process,
+                              const struct wire_message *message) {
     struct replica *replica = replica_of(process);
     if (message->type == WIRE_runner_ready) {
         take_ready(supervisor, replica, message->runner_ready.report_json);
@@ -215,10 +228,14 @@ static void on_runner_end(struct supervisor *supervisor, struct process *process
     process_count_death(process);
     replica->final = replica->stopping || replica->permanent || process->deaths > replica->restarts_maximum;
     replace(&replica->report_json, NULL);
-    replace(&replica->cause, replica->stopping && !text_starts_with(cause, "killed: ") ? text_copy("stopped") : text_copy(cause));
+    replace(&replica->cause,
+            replica->stopping && !text_starts_with(cause, "killed: ") ? text_copy("stopped") : text_copy(cause));
     replace(&replica->log_tail, replica->stopping ? NULL : cause_log_tail(replica->log_path, replica->log_start));
     log_replica(replica, replica->stopping ? LOG_INFO : LOG_WARNING,
-                replica->stopping ? "replica stopped" : replica->final ? "replica is given up" : "replica died", cause);
+                replica->stopping ? "replica stopped"
+                : replica->final  ? "replica is given up"
+                                  : "replica died",
+                cause);
     struct wire_message message = down_message(replica, (uint64_t)replica->last_pid);
     role_tell_all(supervisor, &message);
     if (replica->stopping)
@@ -236,8 +253,9 @@ const struct process_kind runner_kind = {
 
 static void refuse(struct supervisor *supervisor, const char *id, const char *cause) {
     log_write(LOG_WARNING, "replica refused", "replica", id, "cause", cause, NULL);
-    role_tell_controller(supervisor, &(struct wire_message){.type = WIRE_replica_down,
-                                                            .replica_down = {.replica_id = id, .final = 1, .cause = cause}});
+    role_tell_controller(supervisor,
+                         &(struct wire_message){.type = WIRE_replica_down,
+                                                .replica_down = {.replica_id = id, .final = 1, .cause = cause}});
 }
 
 static uint64_t bounded(uint64_t duration_ms) {
@@ -257,17 +275,17 @@ static struct replica *replica_new(const struct supervisor *supervisor, const st
     replica->threads = request->threads;
     replica->memory_limit_bytes = request->memory_limit_bytes;
     replica->restarts_maximum = request->restarts_maximum;
-    replica->ready_deadline_ms = bounded(
-        request->ready_deadline_ms ? request->ready_deadline_ms : supervisor->settings->replica_ready_deadline_ms);
+    replica->ready_deadline_ms = bounded(request->ready_deadline_ms ? request->ready_deadline_ms
+                                                                    : supervisor->settings->replica_ready_deadline_ms);
     replica->log_path = text_format("%s/logs/%s.log", supervisor->state, request->replica_id);
     return replica;
 }
 
 /* A repeat is told what there is: the answer to the first may have been lost with a controller. */
 static void repeat(struct supervisor *supervisor, const struct replica *replica) {
-    struct wire_message message = replica->report_json            ? up_message(replica)
-                                  : replica->process.child.pid    ? started_message(replica)
-                                                                  : down_message(replica, 0);
+    struct wire_message message = replica->report_json         ? up_message(replica)
+                                  : replica->process.child.pid ? started_message(replica)
+                                                               : down_message(replica, 0);
     role_tell_controller(supervisor, &message);
 }
 
@@ -313,7 +331,8 @@ static void stop_replica(struct supervisor *supervisor, struct replica *replica,
     }
     child_signal(&replica->process.child, SIGTERM);
     replica->process.child.ping_at_ms = NEVER;
-    child_kill_at(&replica->process.child, clock_monotonic_ms() + bounded(drain_ms), "it did not end within its drain time");
+    child_kill_at(&replica->process.child, clock_monotonic_ms() + bounded(drain_ms),
+                  "it did not end within its drain time");
 }
 
 void replica_take_stop(struct supervisor *supervisor, const struct wire_stop_replica *request) {
@@ -322,9 +341,11 @@ void replica_take_stop(struct supervisor *supervisor, const struct wire_stop_rep
         stop_replica(supervisor, replica, request->drain_ms);
         return;
     }
-    role_tell_controller(supervisor, &(struct wire_message){.type = WIRE_replica_down,
-                                                            .replica_down = {.replica_id = request->replica_id, .final = 1,
-                                                                             .stopped = 1, .cause = "not known"}});
+    role_tell_controller(
+        supervisor,
+        &(struct wire_message){
+            .type = WIRE_replica_down,
+            .replica_down = {.replica_id = request->replica_id, .final = 1, .stopped = 1, .cause = "not known"}});
 }
 
 void replica_stop_all(struct supervisor *supervisor) {

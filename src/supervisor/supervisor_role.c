@@ -60,7 +60,8 @@ static void tell_of_gateway(struct supervisor *supervisor) {
     struct role *gateway = &supervisor->gateway;
     if (!supervisor->controller.registered || !gateway->registered) return;
     struct process *controller = &supervisor->controller.process;
-    process_tell(controller, gateway_up, .gateway_id = gateway->gateway_id, .pid = (uint64_t)gateway->process.child.pid);
+    process_tell(controller, gateway_up, .gateway_id = gateway->gateway_id,
+                 .pid = (uint64_t)gateway->process.child.pid);
     if (gateway->generation)
         process_tell(controller, routes_used, .gateway_id = gateway->gateway_id, .generation = gateway->generation,
                      .lowest = gateway->lowest);
@@ -90,12 +91,11 @@ static void say_ready(struct supervisor *supervisor) {
 }
 
 /* What both may say; false when it is not one of these. */
-static bool take_common_message(struct supervisor *supervisor, struct process *process, const struct wire_message *message) {
+static bool take_common_message(struct supervisor *supervisor, struct process *process,
+                                const struct wire_message *message) {
     struct role *role = role_of(process);
     switch (message->type) {
-    case WIRE_hello:
-        take_hello(supervisor, process);
-        return true;
+    case WIRE_hello: take_hello(supervisor, process); return true;
     case WIRE_role_ready:
         role->ready = role->has_been_ready = true;
         process_log(process, LOG_DEBUG, "answers", NULL, NULL);
@@ -105,8 +105,7 @@ static bool take_common_message(struct supervisor *supervisor, struct process *p
         role_clear(role);
         role->last_words = text_copy_bytes(message->role_failed.message, strnlen(message->role_failed.message, 4096));
         return true;
-    default:
-        return false;
+    default: return false;
     }
 }
 
@@ -132,24 +131,18 @@ static void on_controller_message(struct supervisor *supervisor, struct process 
                                   const struct wire_message *message) {
     if (take_common_message(supervisor, process, message)) return;
     switch (message->type) {
-    case WIRE_start_replica:
-        replica_take_start(supervisor, &message->start_replica);
-        break;
-    case WIRE_stop_replica:
-        replica_take_stop(supervisor, &message->stop_replica);
-        break;
+    case WIRE_start_replica: replica_take_start(supervisor, &message->start_replica); break;
+    case WIRE_stop_replica: replica_take_stop(supervisor, &message->stop_replica); break;
     case WIRE_routes_changed:
         if (supervisor->gateway.registered) process_say(&supervisor->gateway.process, message);
         break;
-    case WIRE_list_processes:
-        list_processes(supervisor, process, message->list_processes.request);
-        break;
-    default:
-        process_log(process, LOG_WARNING, "sent a message that is not its to send", NULL, NULL);
+    case WIRE_list_processes: list_processes(supervisor, process, message->list_processes.request); break;
+    default: process_log(process, LOG_WARNING, "sent a message that is not its to send", NULL, NULL);
     }
 }
 
-static void on_gateway_message(struct supervisor *supervisor, struct process *process, const struct wire_message *message) {
+static void on_gateway_message(struct supervisor *supervisor, struct process *process,
+                               const struct wire_message *message) {
     struct role *gateway = role_of(process);
     if (take_common_message(supervisor, process, message)) return;
     if (message->type == WIRE_routes_used) {

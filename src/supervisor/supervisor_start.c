@@ -1,4 +1,5 @@
-/* What is checked and taken before the first child: each fault has its exit status and one sentence that says what to do. */
+/* What is checked and taken before the first child: each fault has its exit status and one sentence that says what to
+ * do. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -23,9 +24,9 @@ static const struct {
     unsigned long magic;
     const char *name;
 } network_file_systems[] = {
-    {0x6969, "NFS"},      {0xff534d42, "CIFS"},  {0xfe534d42, "SMB"},    {0x517b, "SMB"},        {0x5346414f, "AFS"},
-    {0x01021997, "9P"},   {0x00c36400, "Ceph"},  {0x73757245, "Coda"},   {0x7461636f, "OCFS2"},  {0x01161970, "GFS2"},
-    {0x0bd00bd0, "Lustre"}, {0x564c, "NCP"},     {0x19830326, "BeeGFS"}, {0x47504653, "GPFS"},
+    {0x6969, "NFS"},        {0xff534d42, "CIFS"}, {0xfe534d42, "SMB"},    {0x517b, "SMB"},       {0x5346414f, "AFS"},
+    {0x01021997, "9P"},     {0x00c36400, "Ceph"}, {0x73757245, "Coda"},   {0x7461636f, "OCFS2"}, {0x01161970, "GFS2"},
+    {0x0bd00bd0, "Lustre"}, {0x564c, "NCP"},      {0x19830326, "BeeGFS"}, {0x47504653, "GPFS"},
 };
 
 static bool is_full(int cause) {
@@ -34,11 +35,13 @@ static bool is_full(int cause) {
 
 static int refuse_folder(const char *state, int cause, const char *what, struct error **ret_error) {
     if (is_full(cause)) {
-        error_set(ret_error, ERROR_CONFIGURATION, "the disk of the state folder %s is full (%s): free some space there", state, what);
+        error_set(ret_error, ERROR_CONFIGURATION, "the disk of the state folder %s is full (%s): free some space there",
+                  state, what);
         return SERVE_EXIT_DISK_FULL;
     }
     error_set_errno(ret_error, ERROR_CONFIGURATION, cause,
-                    "the state folder %s cannot be used (%s); name a folder that can be written with --state", state, what);
+                    "the state folder %s cannot be used (%s); name a folder that can be written with --state", state,
+                    what);
     return SERVE_EXIT_UNWRITABLE;
 }
 
@@ -71,12 +74,15 @@ static int find_state_folder(struct supervisor *supervisor, struct error **ret_e
 
 static int check_file_system(struct supervisor *supervisor, struct error **ret_error) {
     struct statfs status;
-    if (statfs(supervisor->state, &status) < 0) return refuse_folder(supervisor->state, errno, "looking at its disk failed", ret_error);
+    if (statfs(supervisor->state, &status) < 0)
+        return refuse_folder(supervisor->state, errno, "looking at its disk failed", ret_error);
     for (size_t i = 0; i < ARRAY_SIZE(network_file_systems); i++) {
         if ((unsigned long)(uint32_t)status.f_type != network_file_systems[i].magic) continue;
-        error_set(ret_error, ERROR_CONFIGURATION,
-                  "the state folder %s lies on %s, a network file system, which keeps neither our locks nor our syncs; name "
-                  "a folder on a local disk with --state", supervisor->state, network_file_systems[i].name);
+        error_set(
+            ret_error, ERROR_CONFIGURATION,
+            "the state folder %s lies on %s, a network file system, which keeps neither our locks nor our syncs; name "
+            "a folder on a local disk with --state",
+            supervisor->state, network_file_systems[i].name);
         return SERVE_EXIT_FILE_SYSTEM;
     }
     return SERVE_EXIT_OK;
@@ -127,14 +133,15 @@ static void raise_descriptor_limit(const struct settings *settings) {
     if (limit.rlim_cur < wanted) limit.rlim_cur = wanted;
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= settings->connections_maximum + 256) return;
     _cleanup_free_ char *text = text_format("%llu", (unsigned long long)limit.rlim_cur);
-    log_write(LOG_WARNING, "the limit on open files is below connections_maximum: the gateway may have to refuse clients",
-              "limit", text, NULL);
+    log_write(LOG_WARNING,
+              "the limit on open files is below connections_maximum: the gateway may have to refuse clients", "limit",
+              text, NULL);
 }
 
 int start_prepare(struct supervisor *supervisor, struct error **ret_error) {
     int (*const steps[])(struct supervisor *, struct error **) = {
-        find_state_folder, check_file_system, lock_state_folder, check_disk,
-        lock_wait_for_members, make_inner_folders, alias_make, listen_open,
+        find_state_folder,     check_file_system,  lock_state_folder, check_disk,
+        lock_wait_for_members, make_inner_folders, alias_make,        listen_open,
     };
     for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
         int result = steps[i](supervisor, ret_error);

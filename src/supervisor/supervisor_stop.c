@@ -98,7 +98,8 @@ void stop_at_once(struct supervisor *supervisor, int exit_status) {
 bool stop_advance(struct supervisor *supervisor, uint64_t now_ms) {
     struct stop *stop = &supervisor->stop;
     if (!stop->phase) return false;
-    while (stop->phase + 1 < (int)ARRAY_SIZE(phases) && (phases[stop->phase].is_done(supervisor) || now_ms >= stop->next_ms))
+    while (stop->phase + 1 < (int)ARRAY_SIZE(phases) &&
+           (phases[stop->phase].is_done(supervisor) || now_ms >= stop->next_ms))
         enter(supervisor, stop->phase + 1);
     return all_are_gone(supervisor);
 }

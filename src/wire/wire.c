@@ -1,4 +1,5 @@
-/* Marshalling. The table messages.def is turned into one list of fields per message; everything else walks that list. */
+/* Marshalling. The table messages.def is turned into one list of fields per message; everything else walks that list.
+ */
 #include "wire/wire.h"
 
 #include <endian.h>
@@ -17,12 +18,12 @@ struct field {
 
 #define U64(field) {FIELD_U64, offsetof(struct_of_message, field)},
 #define TEXT(field) {FIELD_TEXT, offsetof(struct_of_message, field)},
-#define MESSAGE(name, number, fields)                           \
-    static const struct field *fields_of_##name(size_t *ret_count) { \
-        typedef struct wire_##name struct_of_message;           \
-        static const struct field table[] = {fields};           \
-        *ret_count = ARRAY_SIZE(table);                         \
-        return table;                                           \
+#define MESSAGE(name, number, fields)                                                                                  \
+    static const struct field *fields_of_##name(size_t *ret_count) {                                                   \
+        typedef struct wire_##name struct_of_message;                                                                  \
+        static const struct field table[] = {fields};                                                                  \
+        *ret_count = ARRAY_SIZE(table);                                                                                \
+        return table;                                                                                                  \
     }
 #include "wire/messages.def"
 #undef MESSAGE
@@ -32,14 +33,13 @@ struct field {
 /* The fields of a message and where its struct lies in the union; NULL for a number that we do not know. */
 static const struct field *find_fields(uint32_t number, size_t *ret_count, size_t *ret_offset) {
     switch (number) {
-#define MESSAGE(name, number, fields)                        \
-    case number:                                             \
-        *ret_offset = offsetof(struct wire_message, name);   \
+#define MESSAGE(name, number, fields)                                                                                  \
+    case number:                                                                                                       \
+        *ret_offset = offsetof(struct wire_message, name);                                                             \
         return fields_of_##name(ret_count);
 #include "wire/messages.def"
 #undef MESSAGE
-    default:
-        return NULL;
+    default: return NULL;
     }
 }
 
@@ -97,11 +97,14 @@ static size_t encoded_size(const struct field *fields, size_t count, const char 
 int wire_encode(const struct wire_message *message, char **ret_bytes, size_t *ret_size, struct error **ret_error) {
     size_t count, offset;
     const struct field *fields = find_fields((uint32_t)message->type, &count, &offset);
-    if (!fields) return error_set(ret_error, ERROR_REQUEST, "send message %u: there is no such message", (unsigned)message->type);
+    if (!fields)
+        return error_set(ret_error, ERROR_REQUEST, "send message %u: there is no such message",
+                         (unsigned)message->type);
     const char *body = (const char *)message + offset;
     size_t size = encoded_size(fields, count, body);
     if (size > WIRE_MESSAGE_MAXIMUM)
-        return error_set(ret_error, ERROR_REQUEST, "send message %u: %zu bytes, more than the %u that one message may have",
+        return error_set(ret_error, ERROR_REQUEST,
+                         "send message %u: %zu bytes, more than the %u that one message may have",
                          (unsigned)message->type, size, WIRE_MESSAGE_MAXIMUM);
     _cleanup_buffer_ struct buffer out = {0};
     append_u32(&out, (uint32_t)message->type);
@@ -145,8 +148,8 @@ static bool take_field(struct reader *reader, unsigned *ret_kind, const unsigned
 }
 
 /* Puts one field's value where the message's struct has it; texts go to *storage, which moves on behind them. */
-static bool store_field(const struct field *field, unsigned kind, const unsigned char *bytes, size_t size, char *message,
-                        char **storage) {
+static bool store_field(const struct field *field, unsigned kind, const unsigned char *bytes, size_t size,
+                        char *message, char **storage) {
     if (kind != (unsigned)field->kind) return false;
     if (kind == FIELD_U64) {
         uint64_t number;

@@ -24,9 +24,9 @@ enum wire_type {
 
 #define U64(field) uint64_t field;
 #define TEXT(field) const char *field; /* NULL is sent as "" */
-#define MESSAGE(name, number, fields) \
-    struct wire_##name {              \
-        fields                        \
+#define MESSAGE(name, number, fields)                                                                                  \
+    struct wire_##name {                                                                                               \
+        fields                                                                                                         \
     };
 #include "wire/messages.def"
 #undef MESSAGE
@@ -63,10 +63,11 @@ bool wire_channel_wants_write(const struct wire_channel *channel);
 int wire_send(struct wire_channel *channel, const struct wire_message *message, struct error **ret_error);
 /* Sends what is queued as far as the socket takes it. */
 int wire_flush(struct wire_channel *channel, struct error **ret_error);
-/* The next message: 1 with *ret_message, 0 when none is there now, negative when the peer is gone (UNAVAILABLE) or sent a
- * malformed packet. */
+/* The next message: 1 with *ret_message, 0 when none is there now, negative when the peer is gone (UNAVAILABLE) or sent
+ * a malformed packet. */
 int wire_receive(struct wire_channel *channel, struct wire_message *ret_message, struct error **ret_error);
 
-/* wire_say(channel, replica_up, .replica_id = id, .pid = pid): build and send; errors are those of wire_send with NULL. */
-#define wire_say(channel, name_, ...) \
+/* wire_say(channel, replica_up, .replica_id = id, .pid = pid): build and send; errors are those of wire_send with NULL.
+ */
+#define wire_say(channel, name_, ...)                                                                                  \
     wire_send((channel), &(struct wire_message){.type = WIRE_##name_, .name_ = {__VA_ARGS__}}, NULL)

@@ -1,5 +1,5 @@
-/* One end of a SOCK_SEQPACKET pair. A packet is read in two calls (its size, then the packet), so that a channel holds no
- * buffer while nothing comes; what the socket does not take at once waits in a list. */
+/* One end of a SOCK_SEQPACKET pair. A packet is read in two calls (its size, then the packet), so that a channel holds
+ * no buffer while nothing comes; what the socket does not take at once waits in a list. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -22,7 +22,7 @@ struct packet {
 struct wire_channel {
     int descriptor;
     struct packet *first, **last; /* what waits to be sent */
-    size_t queued;                /* bytes */
+    size_t queued; /* bytes */
 };
 
 struct wire_channel *wire_channel_new(int descriptor) {
@@ -122,10 +122,13 @@ int wire_receive(struct wire_channel *channel, struct wire_message *ret_message,
         char nothing;
         ssize_t size = receive_retrying(channel->descriptor, &nothing, 0, MSG_PEEK | MSG_TRUNC);
         if (size < 0) return receive_failed(ret_error);
-        if (!size) return error_set(ret_error, ERROR_UNAVAILABLE, "read from the other process: it closed the connection");
+        if (!size)
+            return error_set(ret_error, ERROR_UNAVAILABLE, "read from the other process: it closed the connection");
         if ((size_t)size > WIRE_MESSAGE_MAXIMUM)
-            return error_set(ret_error, ERROR_REQUEST, "read from the other process: a packet of %zd bytes, more than the %u "
-                             "that one message may have", size, WIRE_MESSAGE_MAXIMUM);
+            return error_set(ret_error, ERROR_REQUEST,
+                             "read from the other process: a packet of %zd bytes, more than the %u "
+                             "that one message may have",
+                             size, WIRE_MESSAGE_MAXIMUM);
         _cleanup_free_ char *bytes = mem_alloc((size_t)size);
         ssize_t got = receive_retrying(channel->descriptor, bytes, (size_t)size, 0);
         if (got < 0) return receive_failed(ret_error);

@@ -64,7 +64,8 @@ static int run_relay(const char *role) {
     if (test < 0) return 1;
     struct wire_message hello = {.type = WIRE_hello, .hello = {.role = role, .pid = (uint64_t)getpid()}};
     send_message(test, &hello);
-    struct pollfd watched[] = {{.fd = ROLE_DESCRIPTOR_SUPERVISOR, .events = POLLIN}, {.fd = test, .events = POLLIN},
+    struct pollfd watched[] = {{.fd = ROLE_DESCRIPTOR_SUPERVISOR, .events = POLLIN},
+                               {.fd = test, .events = POLLIN},
                                {.fd = term, .events = POLLIN}};
     static char packet[WIRE_MESSAGE_MAXIMUM];
     bool deaf = false;
@@ -112,7 +113,8 @@ static char *describe_surroundings(int argc, char **argv) {
     buffer_append_text(&text, "{\"descriptors\":\"");
     DIR *folder = opendir("/proc/self/fd");
     for (struct dirent *entry; folder && (entry = readdir(folder));)
-        if (entry->d_name[0] != '.' && atoi(entry->d_name) != dirfd(folder)) buffer_append_format(&text, "%s ", entry->d_name);
+        if (entry->d_name[0] != '.' && atoi(entry->d_name) != dirfd(folder))
+            buffer_append_format(&text, "%s ", entry->d_name);
     if (folder) closedir(folder);
     buffer_append_text(&text, "\",\"environment\":\"");
     for (char **variable = environ; *variable; variable++)

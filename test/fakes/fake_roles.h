@@ -1,5 +1,5 @@
-/* Controller, gateway and runner for tests of the supervisor alone: a test program that calls fake_roles_main() first is
- * also the program whose roles the supervisor starts.
+/* Controller, gateway and runner for tests of the supervisor alone: a test program that calls fake_roles_main() first
+ * is also the program whose roles the supervisor starts.
  *
  * fake controller and gateway hand every message on to the test, over the socket named by FAKE_ROLES_SOCKET, and every
  * message of the test to the supervisor, so that the test itself is the controller and the gateway. They answer pings.

@@ -1,4 +1,5 @@
-/* A settings file: it is refused with a sentence, or every value lies in its bounds and survives being written and read. */
+/* A settings file: it is refused with a sentence, or every value lies in its bounds and survives being written and
+ * read. */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

@@ -23,12 +23,12 @@
 #include "base/text.h"
 
 /* Looks again until it holds or the deadline is over. */
-#define wait_until(condition)                                     \
-    ({                                                            \
-        uint64_t until_ = clock_monotonic_ms() + SERVE_DEADLINE_MS; \
-        bool holds_;                                              \
-        while (!(holds_ = (condition)) && clock_monotonic_ms() < until_) usleep(2000); \
-        holds_;                                                   \
+#define wait_until(condition)                                                                                          \
+    ({                                                                                                                 \
+        uint64_t until_ = clock_monotonic_ms() + SERVE_DEADLINE_MS;                                                    \
+        bool holds_;                                                                                                   \
+        while (!(holds_ = (condition)) && clock_monotonic_ms() < until_) usleep(2000);                                 \
+        holds_;                                                                                                        \
     })
 
 void serve_prepare(struct serve *serve) {
@@ -159,9 +159,10 @@ char *serve_model(const struct serve *serve, const char *script) {
 void serve_start_replica(struct serve *serve, const char *id, const char *script, uint64_t restarts,
                          uint64_t ready_deadline_ms) {
     _cleanup_free_ char *model = serve_model(serve, script);
-    assert_int_equal(wire_say(serve->controller.channel, start_replica, .replica_id = id, .deployment_id = "deployment-1",
-                              .deployment_name = "minilm", .revision = 3, .package_path = model, .package_digest = "abc",
-                              .threads = 2, .restarts_maximum = restarts, .ready_deadline_ms = ready_deadline_ms),
+    assert_int_equal(wire_say(serve->controller.channel, start_replica, .replica_id = id,
+                              .deployment_id = "deployment-1", .deployment_name = "minilm", .revision = 3,
+                              .package_path = model, .package_digest = "abc", .threads = 2,
+                              .restarts_maximum = restarts, .ready_deadline_ms = ready_deadline_ms),
                      0);
 }
 
@@ -174,7 +175,8 @@ struct wire_message fake_next(struct fake *fake) {
         if (result < 0) fail_msg("the %s is gone", fake->role);
         uint64_t now = clock_monotonic_ms();
         struct pollfd watched = {.fd = wire_channel_descriptor(fake->channel), .events = POLLIN};
-        if (now >= until || poll(&watched, 1, (int)(until - now)) < 0) fail_msg("the %s heard nothing in time", fake->role);
+        if (now >= until || poll(&watched, 1, (int)(until - now)) < 0)
+            fail_msg("the %s heard nothing in time", fake->role);
     }
 }
 

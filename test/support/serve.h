@@ -17,11 +17,11 @@ struct fake {
 };
 
 struct serve {
-    char folder[64];   /* of the test; state and models lie in it */
+    char folder[64]; /* of the test; state and models lie in it */
     char *state;
-    pid_t pid;         /* 0: has ended */
-    int listener;      /* where fakes connect */
-    int port;          /* that serve listens on */
+    pid_t pid; /* 0: has ended */
+    int listener; /* where fakes connect */
+    int port; /* that serve listens on */
     struct fake controller, gateway;
 };
 
@@ -44,7 +44,8 @@ char *serve_stderr(const struct serve *serve);
 /* A model folder with that script; the caller frees the path. */
 char *serve_model(const struct serve *serve, const char *script);
 /* Asks for a replica with the script, for at most `restarts` restarts. */
-void serve_start_replica(struct serve *serve, const char *id, const char *script, uint64_t restarts, uint64_t ready_deadline_ms);
+void serve_start_replica(struct serve *serve, const char *id, const char *script, uint64_t restarts,
+                         uint64_t ready_deadline_ms);
 
 /* The next message of that type; others that come before it are dropped. Free with wire_message_clear(). */
 struct wire_message fake_expect(struct fake *fake, enum wire_type type);

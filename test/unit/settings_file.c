@@ -20,10 +20,11 @@ static int read_text(struct settings *settings, const char *text, struct error *
 static void a_file_sets_what_it_names_and_leaves_the_rest(void **state) {
     (void)state;
     struct settings *settings = settings_new();
-    assert_int_equal(read_text(settings,
-                               "\xef\xbb\xbf# a comment\n; another\n\n  drain = 45s  \r\ntoken=a;b # c = d\nmemory-budget =\t2Gi",
-                               NULL),
-                     0);
+    assert_int_equal(
+        read_text(settings,
+                  "\xef\xbb\xbf# a comment\n; another\n\n  drain = 45s  \r\ntoken=a;b # c = d\nmemory-budget =\t2Gi",
+                  NULL),
+        0);
     assert_int_equal(settings->drain_ms, 45000);
     assert_string_equal(settings->token, "a;b # c = d");
     assert_int_equal(settings->memory_budget, (uint64_t)2 << 30);

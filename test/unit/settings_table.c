@@ -22,13 +22,13 @@ static void free_list(char ***list) {
 }
 
 /* The call fails, is the user's to mend, and its sentence holds `expected`. */
-#define assert_refused(call, error, expected)                           \
-    do {                                                                \
-        assert_int_equal((call), -ERROR_CONFIGURATION);                 \
-        _cleanup_free_ char *text_ = error_text(error);                 \
-        if (!strstr(text_, (expected))) fail_msg("unexpected: %s", text_); \
-        error_free(error);                                              \
-        (error) = NULL;                                                 \
+#define assert_refused(call, error, expected)                                                                          \
+    do {                                                                                                               \
+        assert_int_equal((call), -ERROR_CONFIGURATION);                                                                \
+        _cleanup_free_ char *text_ = error_text(error);                                                                \
+        if (!strstr(text_, (expected))) fail_msg("unexpected: %s", text_);                                             \
+        error_free(error);                                                                                             \
+        (error) = NULL;                                                                                                \
     } while (0)
 
 static void the_defaults_are_those_of_the_table(void **state) {
@@ -152,8 +152,17 @@ static void a_bad_variable_is_named(void **state) {
 static void loopback_is_told_from_the_rest(void **state) {
     (void)state;
     static const char *const loopback[] = {"127.0.0.1:8400", "127.9.9.9:1", "[::1]:8400", "localhost:0"};
-    static const char *const beyond[] = {"0.0.0.0:8400", "[::]:8400", "10.0.0.1:80", "[fe80::1]:80", "128.0.0.1:1",
-                                         "127.0.0.1", "127.0.0.1:", "example:80", "[127.0.0.1]:80", "::1:80", ""};
+    static const char *const beyond[] = {"0.0.0.0:8400",
+                                         "[::]:8400",
+                                         "10.0.0.1:80",
+                                         "[fe80::1]:80",
+                                         "128.0.0.1:1",
+                                         "127.0.0.1",
+                                         "127.0.0.1:",
+                                         "example:80",
+                                         "[127.0.0.1]:80",
+                                         "::1:80",
+                                         ""};
     for (size_t i = 0; i < ARRAY_SIZE(loopback); i++) assert_true(settings_is_loopback(loopback[i]));
     for (size_t i = 0; i < ARRAY_SIZE(beyond); i++) assert_false(settings_is_loopback(beyond[i]));
 }
@@ -165,8 +174,8 @@ static void an_address_is_taken_apart_or_refused(void **state) {
     assert_true(settings_parse_listen("[::1]:65535", &host, &port));
     assert_string_equal(host, "::1");
     assert_int_equal(port, 65535);
-    static const char *const broken[] = {"[::1]:65536", "[::1:80", "[]:80", ":80", "127.0.0.1:-1", "127.0.0.1:8400x",
-                                         "127.0.0.1:000080", "host:80"};
+    static const char *const broken[] = {"[::1]:65536",     "[::1:80",          "[]:80",  ":80", "127.0.0.1:-1",
+                                         "127.0.0.1:8400x", "127.0.0.1:000080", "host:80"};
     for (size_t i = 0; i < ARRAY_SIZE(broken); i++) {
         char *other = NULL;
         assert_false(settings_parse_listen(broken[i], &other, &port));

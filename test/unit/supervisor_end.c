@@ -1,10 +1,10 @@
 /* How the service ends: asked to, hurried, too slow, killed (RULES P1, P2, P3). */
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,12 +59,12 @@ static void sigterm_ends_gateway_then_controller_then_runners(void **state) {
     pid_t runner = start_runner(serve, "ready");
     kill(serve->pid, SIGTERM);
     /* While the gateway drains, the controller lives and so does the replica: it answers. */
-    _cleanup_wire_message_ struct wire_message told = fake_expect(&serve->gateway, WIRE_hello);
+    fake_skip(&serve->gateway, WIRE_hello);
     wire_say(serve->controller.channel, list_processes, .request = 1);
     fake_skip(&serve->controller, WIRE_processes_end);
     assert_int_equal(kill(runner, 0), 0);
     fake_order(wire_channel_descriptor(serve->gateway.channel), FAKE_EXIT);
-    _cleanup_wire_message_ struct wire_message down = fake_expect(&serve->controller, WIRE_gateway_down);
+    fake_skip(&serve->controller, WIRE_gateway_down);
     assert_int_equal(kill(runner, 0), 0);
     let_go(&serve->controller);
     assert_int_equal(serve_wait(serve), SERVE_EXIT_OK);

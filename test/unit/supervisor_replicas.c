@@ -1,9 +1,9 @@
 /* RULES P2 and P4, and what is said of replicas: the supervisor with runners that do as their script says. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,9 +32,9 @@ static int end(void **state) {
     return 0;
 }
 
-#define assert_holds(text, expected) \
-    do {                             \
-        if (!strstr((text), (expected))) fail_msg("\"%s\" lacks \"%s\"", (text), (expected)); \
+#define assert_holds(text, expected)                                                                                   \
+    do {                                                                                                               \
+        if (!strstr((text), (expected))) fail_msg("\"%s\" lacks \"%s\"", (text), (expected));                          \
     } while (0)
 
 static void a_ready_replica_is_told_to_controller_and_gateway(void **state) {
@@ -239,7 +239,8 @@ static void a_runner_that_speaks_out_of_turn_is_killed(void **state) {
     fake_skip(&serve->controller, WIRE_replica_up);
     static const struct {
         const char *script, *cause;
-    } cases[] = {{"rubbish", "killed: it sent a malformed message"}, {"forge", "killed: it sent a message that is not a runner's"}};
+    } cases[] = {{"rubbish", "killed: it sent a malformed message"},
+                 {"forge", "killed: it sent a message that is not a runner's"}};
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         serve_start_replica(serve, cases[i].script, cases[i].script, 0, 0);
         _cleanup_wire_message_ struct wire_message down = fake_expect(&serve->controller, WIRE_replica_down);

@@ -1,10 +1,10 @@
 /* Controller and gateway under the supervisor (RULES P2, P4, R2, R3): what passes between them, and their deaths. */
 #include <arpa/inet.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,7 +104,7 @@ static void what_a_controller_asked_for_before_it_died_is_done(void **state) {
     fake_order(wire_channel_descriptor(serve->controller.channel), FAKE_EXIT);
     assert_true(process_is_gone(serve->controller.pid));
     kill(serve->pid, SIGCONT);
-    _cleanup_wire_message_ struct wire_message changed = fake_expect(&serve->gateway, WIRE_routes_changed);
+    fake_skip(&serve->gateway, WIRE_routes_changed);
     _cleanup_wire_message_ struct wire_message up = fake_expect(&serve->gateway, WIRE_replica_up);
     assert_string_equal(up.replica_up.replica_id, "replica-1");
 }

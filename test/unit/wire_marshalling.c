@@ -12,26 +12,28 @@
 
 /* Fills every field of every message with values of its own and compares them after the way there and back. */
 #define U64(field) sent.field = 0x0102030405060708u + (counter++);
-#define TEXT(field)                                                  \
-    snprintf(texts[counter], sizeof texts[counter], "%zu-zażółć", counter); \
+#define TEXT(field)                                                                                                    \
+    snprintf(texts[counter], sizeof texts[counter], "%zu-zażółć", counter);                                            \
     sent.field = texts[counter++];
-#define MESSAGE(name_, number_, fields)                                                \
-    static void fill_##name_(struct wire_##name_ *ret, char (*texts)[32]) {            \
-        struct wire_##name_ sent = {0};                                                \
-        size_t counter = 0;                                                            \
-        (void)texts;                                                                   \
-        fields *ret = sent;                                                            \
+#define MESSAGE(name_, number_, fields)                                                                                \
+    static void fill_##name_(struct wire_##name_ *ret, char(*texts)[32]) {                                             \
+        struct wire_##name_ sent = {0};                                                                                \
+        size_t counter = 0;                                                                                            \
+        (void)texts;                                                                                                   \
+        fields *ret = sent;                                                                                            \
     }
-#include <stdio.h>
 #include "wire/messages.def"
+#include <stdio.h>
 #undef MESSAGE
 #undef TEXT
 #undef U64
 
 #define U64(field) assert_true(a->field == b->field);
 #define TEXT(field) assert_string_equal(a->field, b->field);
-#define MESSAGE(name_, number_, fields)                                                             \
-    static void compare_##name_(const struct wire_##name_ *a, const struct wire_##name_ *b) { fields }
+#define MESSAGE(name_, number_, fields)                                                                                \
+    static void compare_##name_(const struct wire_##name_ *a, const struct wire_##name_ *b) {                          \
+        fields                                                                                                         \
+    }
 #include "wire/messages.def"
 #undef MESSAGE
 #undef TEXT
@@ -40,17 +42,17 @@
 static void every_message_comes_back_as_it_was(void **state) {
     (void)state;
     char texts[16][32];
-#define MESSAGE(name_, number_, fields)                                              \
-    {                                                                                \
-        struct wire_message sent = {.type = WIRE_##name_};                           \
-        _cleanup_wire_message_ struct wire_message got = {0};                        \
-        _cleanup_free_ char *bytes = NULL;                                           \
-        size_t size;                                                                 \
-        fill_##name_(&sent.name_, texts);                                            \
-        assert_int_equal(wire_encode(&sent, &bytes, &size, NULL), 0);                \
-        assert_int_equal(wire_decode(bytes, size, &got, NULL), 0);                   \
-        assert_int_equal(got.type, WIRE_##name_);                                    \
-        compare_##name_(&sent.name_, &got.name_);                                    \
+#define MESSAGE(name_, number_, fields)                                                                                \
+    {                                                                                                                  \
+        struct wire_message sent = {.type = WIRE_##name_};                                                             \
+        _cleanup_wire_message_ struct wire_message got = {0};                                                          \
+        _cleanup_free_ char *bytes = NULL;                                                                             \
+        size_t size;                                                                                                   \
+        fill_##name_(&sent.name_, texts);                                                                              \
+        assert_int_equal(wire_encode(&sent, &bytes, &size, NULL), 0);                                                  \
+        assert_int_equal(wire_decode(bytes, size, &got, NULL), 0);                                                     \
+        assert_int_equal(got.type, WIRE_##name_);                                                                      \
+        compare_##name_(&sent.name_, &got.name_);                                                                      \
     }
 #include "wire/messages.def"
 #undef MESSAGE
@@ -141,7 +143,8 @@ static void a_text_with_a_nul_or_broken_utf8_is_malformed(void **state) {
 
 static void bytes_that_are_not_utf8_are_sent_as_question_marks(void **state) {
     (void)state;
-    struct wire_message message = {.type = WIRE_hello, .hello = {.role = "a\xff\xc3\xa9\xe2\x82", .version = "\xf0\x9f\x9a\xa2"}};
+    struct wire_message message = {.type = WIRE_hello,
+                                   .hello = {.role = "a\xff\xc3\xa9\xe2\x82", .version = "\xf0\x9f\x9a\xa2"}};
     _cleanup_wire_message_ struct wire_message got = {0};
     _cleanup_free_ char *bytes = NULL;
     size_t size;
