@@ -57,6 +57,7 @@ static void on_request(struct http_request *request, void *context) {
         http_respond_json(request, 200, "{\"hello\":true}", 14);
     } else if (is_path(request, "/hold") || is_path(request, "/manual") || is_path(request, "/paused")) {
         fixture->held = request;
+        fixture->all_held[fixture->held_count++ % 16] = request;
         if (is_path(request, "/paused")) http_pause_body(request);
     } else if (is_path(request, "/echo-stream")) {
         http_begin(request, 200, NULL, 0, request->content_length);

@@ -15,6 +15,8 @@ struct http_fixture {
     char address[64]; /* for http_pool_new() */
     int port;
     struct http_request *held; /* the last request to /hold, /manual or /paused */
+    struct http_request *all_held[16];
+    unsigned held_count;
     unsigned heads, requests, pieces, body_ends, gone, writable, drained;
     size_t body_received; /* bytes that came in pieces */
     size_t to_send;       /* what /big still sends */
