@@ -6,8 +6,7 @@
  *
  * May use: base, wire. Threads: one. Its loop is poll() over a signalfd, and a pidfd and a SOCK_SEQPACKET socket per
  * child. Children are forked and executed on that thread only, die with it (PR_SET_PDEATHSIG), and are never adopted
- * (RULES P1 to P4). The tour through its files is at the top of supervisor.c; wire/role.h says what a child finds.
- */
+ * (RULES P1 to P4). The tour through its files is at the top of supervisor.c; wire/role.h: what a child finds. */
 #pragma once
 #include "base/settings.h"
 

@@ -32,8 +32,8 @@ __attribute__((noreturn)) static void give_up(int failure_pipe, const char *what
     _exit(127);
 }
 
-/* Gives each wanted descriptor its number and closes all else; the failure pipe, whose number is returned, goes with the
- * exec. */
+/* Gives each wanted descriptor its number and closes all else; the failure pipe, whose number is returned, goes with
+ * the exec. */
 static int arrange_descriptors(const struct child_spec *spec, int socket, int failure_pipe) {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     int wanted[] = {null,

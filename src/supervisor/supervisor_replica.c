@@ -186,8 +186,7 @@ static void take_ready(struct supervisor *supervisor, struct replica *replica, c
     role_tell_all(supervisor, &message);
 }
 
-/* A runner works on what others bring: from it come these two messages and pongs, and their text is passed on unread.
- */
+/* A runner works on what others bring: from it come these two messages and pongs; their text is passed on unread. */
 static void on_runner_message(struct supervisor *supervisor, struct process *process,
                               const struct wire_message *message) {
     struct replica *replica = replica_of(process);

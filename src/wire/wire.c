@@ -1,5 +1,4 @@
-/* Marshalling. The table messages.def is turned into one list of fields per message; everything else walks that list.
- */
+/* Marshalling. The table messages.def is turned into one list of fields per message; all else walks that list. */
 #include "wire/wire.h"
 
 #include <endian.h>

@@ -3,6 +3,7 @@
     service = Slipway(folder)            # or with settings: Slipway(folder, drain="2s", upstream_timeout="2s")
     service.start()                      # returns when /readyz says 200
     service.client.get("/v1/processes")  # an httpx.Client on its address
+    service.deploy("one", models.add_one(folder))
     service.kill("controller")           # SIGKILL by role, or by pid; "supervisor" is serve itself
     service.stop()                       # SIGTERM; returns the exit status
     service.close()                      # whatever is left ends here; fails if something outlived serve
@@ -173,6 +174,18 @@ class Slipway:
         if role == "supervisor":
             return [self.pid]
         return [pid for pid, _ in children_of(self.pid) if self._role_of(pid) == role]
+
+    def deploy(self, name, model, config=None, **fields):
+        """Deploys a model folder and waits until that is settled; the deployment, whatever its status. `config` goes into
+        deployment_target_config, `fields` into the request beside it."""
+        request = {"deployment_name": name, "model_uri": str(model), **fields}
+        request["deployment_target_config"] = {"type": "api_service", **(config or {})}
+        answer = self.client.post("/v1/deployments", json=request)
+        assert answer.status_code == 202, answer.text
+        answer = self.client.get(f"/v1/deployments/{name}/wait", params={"timeout": DEADLINE}, timeout=DEADLINE + 10)
+        assert answer.status_code == 200, answer.text
+        self._note_children()
+        return answer.json()
 
     def kill(self, role_or_pid, number=signal.SIGKILL):
         """Sends the signal to every process of the role, or to the pid; returns the pids. Waits until those that were killed

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 
+import models as tiny
 import pytest
 
 from slipway import PROGRAM, children_of, eventually, lives
@@ -82,6 +83,44 @@ def test_kill_9_of_the_supervisor_leaves_nothing_and_the_next_serve_starts(slipw
     slipway.start()  # the same folder, the same port
 
 
+def ask(service, name="one"):
+    """What add_one makes of 1: 2. None when it does not answer."""
+    request = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 1, 1, 1]}]}
+    answer = service.client.post(f"/v2/models/{name}/infer", json=request)
+    return answer.json()["outputs"][0]["data"][0] if answer.status_code == 200 else None
+
+
+@pytest.mark.sanitizer
+def test_a_replica_comes_back_while_the_controller_is_dead(slipway, models):
+    assert slipway.deploy("one", tiny.add_one(models))["status"] == "active"
+    slipway.kill("controller", signal.SIGSTOP)
+    (before,) = slipway.kill("runner")
+    (after,) = eventually(lambda: slipway.pids("runner"))
+    assert after != before
+    assert eventually(lambda: ask(slipway)) == 2
+    slipway.kill("controller", signal.SIGCONT)
+
+
+@pytest.mark.sanitizer
+def test_a_replica_outlives_controller_and_gateway(slipway, models):
+    slipway.deploy("one", tiny.add_one(models))
+    before = slipway.pids("runner")
+    slipway.kill("controller")
+    slipway.kill("gateway")
+    slipway.wait_until_ready()
+    assert eventually(lambda: ask(slipway)) == 2
+    assert slipway.pids("runner") == before
+
+
+def test_a_runner_knows_nothing_of_the_service(make_slipway, models):
+    slipway = make_slipway(token="secret-token").start()
+    slipway.deploy("one", tiny.add_one(models))
+    (runner,) = slipway.pids("runner")
+    environment = open(f"/proc/{runner}/environ", "rb").read()
+    assert sorted(line.split(b"=")[0] for line in environment.split(b"\0") if line) == [b"HOME", b"LANG", b"PATH"]
+    assert b"secret-token" not in open(f"/proc/{runner}/cmdline", "rb").read()
+
+
 def test_a_serve_that_follows_at_once_waits_for_the_children_of_the_one_before(slipway):
     for _ in range(5):
         slipway.process.kill()  # not waited for what it leaves
@@ -116,9 +155,10 @@ def test_what_hangs_does_not_hold_up_the_end_beyond_the_drain_deadline(make_slip
     assert not slipway.survivors()
 
 
-def test_a_state_folder_with_a_long_path_works(make_slipway, tmp_path):
+def test_a_state_folder_with_a_long_path_works(make_slipway, models, tmp_path):
     slipway = make_slipway(state=tmp_path / ("d" * 100) / "state").start()
-    assert {process["role"] for process in slipway.processes()} == {"supervisor", "controller", "gateway"}
+    assert slipway.deploy("one", tiny.add_one(models))["status"] == "active"
+    assert ask(slipway) == 2
     assert slipway.stop() == 0
     assert not (slipway.state / "alias").exists()
 
