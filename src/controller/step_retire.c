@@ -70,10 +70,35 @@ static int supersede(const struct leaving *leaving, struct step_run *run, struct
     return step_end_retire_tasks(tx, leaving->deployment.id, 0, TASK_DONE, "superseded by a newer update", ret_error);
 }
 
+static bool is_up(struct step_run *run, const char *replica_id) {
+    return replicas_count_up(run->controller->replicas, &replica_id, 1) == 1;
+}
+
+static bool has_one_up(const struct leaving *leaving, struct step_run *run) {
+    for (size_t i = 0; i < leaving->rows.count; i++) {
+        const struct replica_row *row = &leaving->rows.rows[i];
+        if (text_equal(row->state, "draining") && text_equal(row->task_id, run->task.id) && is_up(run, row->id)) return true;
+    }
+    return false;
+}
+
+/* One that has died meanwhile is not started again only to be kept. */
+static int move_rows(const struct leaving *leaving, struct step_run *run, struct store_transaction *tx, struct error **ret_error) {
+    int result = 0;
+    for (size_t i = 0; i < leaving->rows.count && result >= 0; i++) {
+        const struct replica_row *row = &leaving->rows.rows[i];
+        if (!text_equal(row->state, "draining") || !text_equal(row->task_id, run->task.id)) continue;
+        bool up = is_up(run, row->id);
+        result = replica_row_set_state(tx, leaving->deployment.id, row, up ? "warm" : "stopping", run->task.id,
+                                       up ? "kept for a rollback" : "it is not up any more", ret_error);
+    }
+    return result;
+}
+
 static int keep_warm(const struct leaving *leaving, struct step_run *run, struct store_transaction *tx,
                      struct error **ret_error) {
     int64_t until = clock_wall_ms() + (int64_t)run->controller->settings->rollback_window_ms;
-    int result = step_move_rows(tx, run, "draining", "warm", "kept for a rollback", ret_error);
+    int result = move_rows(leaving, run, tx, ret_error);
     if (result < 0 || (result = store_run(tx, NULL, ret_error,
                                           "UPDATE replicas SET warm_until = ? WHERE task_id = ? AND state = 'warm'", "it", until,
                                           run->task.id)) < 0)
@@ -106,11 +131,11 @@ static int decide(struct step_run *run, struct error **ret_error) {
     int result = store_begin(run->controller->store, &tx, ret_error);
     if (result < 0 || (result = load(&leaving, run, tx, ret_error)) < 0) return result;
     if (leaving.already_warm) return 0;
-    int warm = shall_stay_warm(&leaving, run, tx, ret_error);
+    int warm = has_one_up(&leaving, run) ? shall_stay_warm(&leaving, run, tx, ret_error) : 0;
     if (warm < 0 || (changes_revision(run) && (result = supersede(&leaving, run, tx, ret_error)) < 0))
         return warm < 0 ? warm : result;
     result = warm ? keep_warm(&leaving, run, tx, ret_error) : step_move_rows(tx, run, "draining", "stopping", NULL, ret_error);
-    if (result >= 0 && !warm) result = say_not_warm(&leaving, run, tx, ret_error);
+    if (result >= 0 && !warm && has_one_up(&leaving, run)) result = say_not_warm(&leaving, run, tx, ret_error);
     return result < 0 ? result : step_commit(run, TAKE(tx), ret_error);
 }
 

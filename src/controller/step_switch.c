@@ -180,8 +180,11 @@ static int see_off(struct step_run *run, struct error **ret_error) {
 int step_switch(struct step_run *run, struct error **ret_error) {
     _cleanup_state_ struct step_state state = {0};
     step_state_read(&run->task, &state);
-    int result = state.committed ? 0 : change_routes(run, ret_error);
-    if (result < 0) return result;
+    int result = 0;
+    /* After a kill of the whole machine what `ready` saw up is gone: it is started again before anything is routed to it. */
+    if (!state.committed && ((result = step_wait_up(run, run->task.revision, STEP_NO_DEADLINE, ret_error)) < 0 ||
+                             (result = change_routes(run, ret_error)) < 0))
+        return result;
     engine_set_committed(run);
     step_state_clear(&state);
     step_state_read(&run->task, &state);
