@@ -1,5 +1,4 @@
 /* slipway deploy, slipway update: what brings a model to serve. */
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
