@@ -16,7 +16,7 @@
     snprintf(texts[counter], sizeof texts[counter], "%zu-zażółć", counter);                                            \
     sent.field = texts[counter++];
 #define MESSAGE(name_, number_, fields)                                                                                \
-    static void fill_##name_(struct wire_##name_ *ret, char(*texts)[32]) {                                             \
+    static void fill_##name_(struct wire_##name_ *ret, char(*texts)[64]) {                                             \
         struct wire_##name_ sent = {0};                                                                                \
         size_t counter = 0;                                                                                            \
         (void)texts;                                                                                                   \
@@ -41,7 +41,7 @@
 
 static void every_message_comes_back_as_it_was(void **state) {
     (void)state;
-    char texts[16][32];
+    char texts[16][64];
 #define MESSAGE(name_, number_, fields)                                                                                \
     {                                                                                                                  \
         struct wire_message sent = {.type = WIRE_##name_};                                                             \
