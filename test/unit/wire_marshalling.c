@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -23,7 +24,6 @@
         fields *ret = sent;                                                                                            \
     }
 #include "wire/messages.def"
-#include <stdio.h>
 #undef MESSAGE
 #undef TEXT
 #undef U64
