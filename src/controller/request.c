@@ -103,10 +103,30 @@ static int parse_target(yyjson_val *object, const char *where, bool required, st
     return result;
 }
 
+/* What cannot get better by waiting is refused at once: a link out of the folder, a device in it. What is merely not there
+ * is for the task to find out, since it may come. */
+static int check_content(const struct registry_ops *back_end, const struct registry_context *registry, const char *uri,
+                         struct error **ret_error) {
+    struct registry_resolution resolution = {0};
+    struct error *error = NULL;
+    int result = back_end->resolve(registry, uri, &resolution, &error);
+    registry_resolution_clear(&resolution);
+    if (result != -ERROR_CONFIGURATION) {
+        error_free(error);
+        return 0;
+    }
+    if (ret_error)
+        *ret_error = error;
+    else
+        error_free(error);
+    return result;
+}
+
 static int check_uri(const struct registry_context *registry, const char *where, const char *uri, struct error **ret_error) {
     const struct registry_ops *back_end = NULL;
     int result = registry_find(uri, &back_end, ret_error);
     if (result >= 0) result = back_end->check(registry, uri, ret_error);
+    if (result >= 0 && back_end->is_local) result = check_content(back_end, registry, uri, ret_error);
     return result < 0 ? error_wrap(ret_error, "%s%smodel_uri", where, *where ? "." : "") : 0;
 }
 

@@ -196,6 +196,7 @@ static const char *const schemes[] = {"file", "", NULL};
 const struct registry_ops file_registry = {
     .name = "file",
     .schemes = schemes,
+    .is_local = true,
     .check = file_check,
     .resolve = file_resolve,
     .fetch = registry_file_fetch,
