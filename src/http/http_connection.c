@@ -169,7 +169,7 @@ static enum http_event next_event(struct http_connection *connection) {
         if (event != HTTP_EVENT_MORE) return event;
     }
     enum http_event event = http_message_next_of(message, connection->fresh, connection->fresh_size, &used);
-    connection->fresh += used;
+    if (used) connection->fresh += used;
     connection->fresh_size -= used;
     return event;
 }

@@ -260,9 +260,11 @@ static enum http_event next_of_head(struct http_message *message) {
     size_t used;
     enum http_event event = execute(message, message->bytes + message->parsed, http_message_unparsed(message), &used);
     message->parsed += used;
-    if (event == HTTP_EVENT_FAULT) return event;
-    if (message->parsed > message->head_maximum || (event == HTTP_EVENT_MORE && message->size >= message->head_maximum))
-        return fault(message, 431, "the head is larger than its ceiling");
+    /* The same answer however the bytes are cut: what lies behind the ceiling is not judged by what it says. */
+    bool is_above = event == HTTP_EVENT_MORE    ? message->size >= message->head_maximum
+                    : event == HTTP_EVENT_FAULT ? message->parsed >= message->head_maximum
+                                                : message->parsed > message->head_maximum;
+    if (is_above) return fault(message, 431, "the head is larger than its ceiling");
     if (event == HTTP_EVENT_HEAD) finish_head(message);
     return event;
 }

@@ -116,7 +116,7 @@ static enum http_event next_event(struct http_peer *peer) {
         if (event != HTTP_EVENT_MORE) return event;
     }
     enum http_event event = http_message_next_of(message, peer->fresh, peer->fresh_size, &used);
-    peer->fresh += used;
+    if (used) peer->fresh += used;
     peer->fresh_size -= used;
     return event;
 }
