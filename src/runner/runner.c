@@ -274,8 +274,10 @@ static int serve(struct runner *runner, struct error **ret_error) {
                    .idle_timeout_ms = runner->supervisor ? 0 : 75000},
         .handler = &runner_handler,
         .context = &runner->service};
-    if (listen(runner->listener, SOMAXCONN) < 0)
-        return error_set_errno(ret_error, ERROR_UNAVAILABLE, errno, "listen for requests");
+    if (listen(runner->listener, SOMAXCONN) < 0) {
+        error_set_errno(ret_error, ERROR_UNAVAILABLE, errno, "listen for requests");
+        return error_mark_transient(ret_error);
+    }
     runner->server = http_server_new(&config);
     return http_server_listen(runner->server, runner->listener, ret_error);
 }

@@ -1,6 +1,7 @@
 #include "runner/runner_number-internal.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +21,16 @@ size_t number_write_signed(int64_t value, char *ret_text) {
     return 1 + number_write_unsigned(0 - (uint64_t)value, ret_text + 1);
 }
 
+/* "-0" would be read as a whole number, which has no sign. */
+static size_t write_zero(bool negative, char *ret_text) {
+    memcpy(ret_text, "-0.0", 4);
+    if (!negative) memcpy(ret_text, "0.0", 3);
+    return negative ? 4 : 3;
+}
+
 size_t number_write_double(double value, char *ret_text) {
     int size = 0;
+    if (value == 0) return write_zero(signbit(value), ret_text);
     for (int digits = 15; digits <= 17; digits++) {
         size = snprintf(ret_text, NUMBER_TEXT_MAXIMUM, "%.*g", digits, value);
         if (strtod(ret_text, NULL) == value) break;
@@ -67,7 +76,7 @@ static size_t write_places(uint64_t decimal, int places, char *text) {
  * to tell it from its neighbours, and decimal / 10^places rounds as a reader's would, since both are exact. */
 size_t number_write_float(float value, char *ret_text) {
     double magnitude = fabs((double)value);
-    if (magnitude == 0) return (size_t)snprintf(ret_text, NUMBER_TEXT_MAXIMUM, signbit(value) ? "-0.0" : "0.0");
+    if (magnitude == 0) return write_zero(signbit(value), ret_text);
     if (magnitude < 1e-5 || magnitude >= 1e7) return write_slowly(value, ret_text);
     int point = 0; /* digits before the decimal point; negative: zeros behind it */
     if (magnitude >= 1)

@@ -2,9 +2,13 @@
  *
  * A plug point inside the runner: tokenizer_open() reads tokenizer.json, whose parts run one after the other:
  *
- *     bytes ─► added tokens as they stand ─► normalizer ─► added tokens in normal form ─► pre-tokenizer ─► model ─►
- * cut, (tokenizer_added)            (tokenizer_normalizer)                       (tokenizer)   (a back-end) special
- *                                                                                                                  tokens
+ *     bytes (repaired to UTF-8)
+ *       -> added tokens as they stand are cut out          tokenizer_added
+ *       -> what is between them goes into normal form      tokenizer_normalizer, tokenizer_steps
+ *       -> added tokens in normal form are cut out         tokenizer_added
+ *       -> what is between those is cut into words         tokenizer_words
+ *       -> each word becomes ids                           a back-end: tokenizer_wordpiece
+ *       -> the ids are cut, special tokens go around them  tokenizer_special
  *
  * All but the model is common to every kind; the kind (model.type) is a back-end, a struct tokenizer_model_ops. Today:
  * WordPiece. Any part that is not known is a CONFIGURATION error that names what was found and what is known.
