@@ -60,7 +60,9 @@ struct http_call_request {
 };
 
 /* Starts at once on an idle connection, else on a new one. A failure is told by on_failed, never from inside this call.
- * A whole body that met a kept-alive connection which its peer had just closed is sent again on a new one, unseen. */
+ * A request whose body is at hand and that met a kept-alive connection which its peer had just closed is sent again on a
+ * new one, unseen: when it is idempotent (RFC 9110 9.2.2), or when the kernel says that the peer threw it away without
+ * having read all of it. A POST that the peer may have read before it died is never sent twice. */
 struct http_call *http_call(struct http_pool *pool, const struct http_call_request *request,
                             const struct http_call_handler *handler, void *context);
 /* A streamed body. False: more than 256 KiB wait; go on after on_writable. */

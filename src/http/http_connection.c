@@ -64,7 +64,7 @@ static void tell_gone(struct http_connection *connection) {
     connection->was_told_gone = true;
     bool was_running = enter(connection);
     if (handler->on_gone) handler->on_gone(&connection->request, context);
-    else if (!connection->was_handed_over) connection->is_request_open = false; /* nobody would ever end it */
+    if (!connection->was_handed_over) connection->is_request_open = false; /* the handler never got to work on it */
     /* Who waits for room would wait for ever. */
     if (connection->is_request_open && connection->was_told_full && handler->on_writable) {
         connection->was_told_full = false;

@@ -4,7 +4,8 @@
  * Life of a request: head parsed → on_head (the handler chooses how the body comes) → body → on_request → the handler
  * answers, then or later, on the loop's thread → http_respond() or http_begin() … http_end() ends it. The handler owns
  * the request from on_head until it has ended it, also when the client has gone meanwhile (on_gone tells; answering is
- * then a no-op that frees). After the ending call the request must not be touched.
+ * then a no-op that frees). After the ending call the request must not be touched. Handlers are called from the loop
+ * only, never from inside one of the calls below. The process ignores SIGPIPE from http_server_new() on.
  *
  * Refused before the handler sees it, with a problem+json answer and the connection closed: what llhttp (strict) rejects,
  * Host missing, doubled or malformed (400), Content-Length with Transfer-Encoding or several lengths (400), obs-fold
@@ -20,7 +21,8 @@
 
 enum http_body_mode {
     HTTP_BODY_WHOLE,  /* on_request comes when all of it is in request->body */
-    HTTP_BODY_STREAM, /* on_request comes at once, on_body for each piece, on_body_end after the last */
+    HTTP_BODY_STREAM, /* on_request comes at once, on_body for each piece, on_body_end after the last (also when there
+                         is no body); needs on_body, on_body_end and on_gone */
 };
 
 struct http_request {
@@ -46,15 +48,19 @@ struct http_handler {
     void (*on_request)(struct http_request *request, void *context);
     void (*on_body)(struct http_request *request, const char *bytes, size_t size, void *context); /* STREAM only */
     void (*on_body_end)(struct http_request *request, void *context);                             /* STREAM only */
-    /* The client went away before the answer's end: stop working on it soon, and still end it. Optional. */
+    /* The client went away before the answer's end, or its body was refused by the server: stop working on it soon, and
+     * still end it. It may come before on_request (a whole body that broke off, came too slowly or was too large): such
+     * a request is over when on_gone returns, ended or not. A client that only stopped sending still gets an answer that
+     * is given nevertheless. Optional for handlers that do not stream. */
     void (*on_gone)(struct http_request *request, void *context);
-    /* After http_send() said "full": there is room again. Optional for handlers that do not stream. */
+    /* After http_send() said "full": there is room again (or, behind on_gone, no need for it). Optional for handlers that
+     * do not stream. */
     void (*on_writable)(struct http_request *request, void *context);
 };
 
 struct http_limits {
     size_t head_maximum, body_maximum; /* bytes */
-    size_t connections_maximum;
+    size_t connections_maximum; /* the longest idle one gives way; when all are busy, clients wait in the backlog */
     uint64_t header_timeout_ms, body_timeout_ms, idle_timeout_ms; /* 0: none */
 };
 
@@ -74,7 +80,8 @@ int http_server_listen(struct http_server *server, int descriptor, struct error 
 /* Stops accepting; idle connections are closed, others after their current answer ("Connection: close"). on_drained is
  * called once when no connection is left. Connections that are new in the backlog stay there for another process. */
 void http_server_drain(struct http_server *server, void (*on_drained)(void *context), void *context);
-/* Closes everything at once; the memory goes when libuv has closed its handles. */
+/* Closes everything at once; the memory goes when libuv has closed its handles and the handlers, which on_gone tells from
+ * the loop, have ended their requests: their context must live until then. */
 void http_server_close(struct http_server *server);
 size_t http_server_connections(const struct http_server *server);
 
@@ -88,7 +95,8 @@ const char *http_request_parameter(struct http_request *request, const char *nam
 /* CONFIGURATION error that names the first query parameter not in known[0..count), or one that stands twice. */
 int http_check_parameters(struct http_request *request, const char *const *known, size_t count, struct error **ret_error);
 
-/* Answers and ends the request. Date, Content-Length and Connection are added. Headers are copied; so is the body, unless
+/* Answers and ends the request. Date, Server, Content-Length and Connection are added (the first two unless they are
+ * among the headers, the others always). Bytes that no header value may have become blanks. Headers are copied; so is the body, unless
  * free_body is given, which is then called with `body` when it has been written. A HEAD request gets the head alone. */
 void http_respond(struct http_request *request, int status, const struct http_header *headers, size_t header_count,
                   const char *body, size_t body_size, void (*free_body)(void *body));

@@ -91,7 +91,8 @@ static void on_body_end(struct http_request *request, void *context) {
 static void on_gone(struct http_request *request, void *context) {
     struct http_fixture *fixture = context;
     fixture->gone++;
-    bool is_the_tests = is_path(request, "/hold") || is_path(request, "/manual") || is_path(request, "/paused");
+    bool is_the_tests = is_path(request, "/hold") || is_path(request, "/manual") || is_path(request, "/paused") ||
+                        is_path(request, "/forgetful");
     if (!is_the_tests) http_break(request);
 }
 

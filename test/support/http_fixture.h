@@ -34,6 +34,7 @@ struct http_fixture {
  *   /early           answers 404 in on_head
  *   /big?size=N      N bytes, chunked, waiting when told so
  *   /short           announces more than it sends
+ *   /forgetful       echoes, but does not end a request whose client is gone
  *   /small-body      lowers the body's ceiling to 10 bytes */
 extern const struct http_limits http_fixture_limits; /* generous */
 void http_fixture_start(struct http_fixture *fixture, const struct http_limits *limits);

@@ -386,6 +386,17 @@ static void a_client_that_goes_in_the_middle_of_its_body_never_reaches_on_reques
     assert_int_equal(fixture->requests, 0);
 }
 
+static void a_request_that_never_reached_on_request_is_over_with_on_gone(void **state) {
+    struct http_fixture *fixture = *state;
+    int descriptor = http_raw_connect(fixture);
+    http_raw_say(fixture, descriptor, "POST /forgetful HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n123");
+    http_fixture_wait(fixture, fixture->heads == 1);
+    close(descriptor);
+    http_fixture_wait(fixture, http_server_connections(fixture->server) == 0);
+    assert_int_equal(fixture->gone, 1);
+    assert_int_equal(fixture->requests, 0);
+}
+
 static void a_client_that_only_stops_sending_still_gets_its_answer(void **state) {
     struct http_fixture *fixture = *state;
     int descriptor = http_raw_connect(fixture);
@@ -680,6 +691,7 @@ int main(void) {
         TEST(a_client_that_goes_away_is_noticed_while_the_handler_works),
         TEST(a_client_that_resets_is_noticed_while_the_handler_works),
         TEST(a_client_that_goes_in_the_middle_of_its_body_never_reaches_on_request),
+        TEST(a_request_that_never_reached_on_request_is_over_with_on_gone),
         TEST(a_client_that_only_stops_sending_still_gets_its_answer),
         NARROW(no_more_connections_than_the_ceiling_are_taken),
         NARROW(an_idle_connection_gives_way_to_a_client_that_waits),
