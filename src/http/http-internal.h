@@ -5,11 +5,11 @@
  * used on the thread of its loop only.
  */
 #pragma once
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <netinet/in.h>
 #include <uv.h>
 
 #include "base/buffer.h"
@@ -87,7 +87,8 @@ union http_handle {
     uv_pipe_t pipe;
 };
 
-/* A process that writes to sockets must not die of SIGPIPE; libuv leaves that to it. Ignores it unless it is handled. */
+/* A process that writes to sockets must not die of SIGPIPE; libuv leaves that to it. Ignores it unless it is handled.
+ */
 void http_ignore_broken_pipes(void);
 
 /* ---- heads on their way out ---- */

@@ -76,9 +76,9 @@ const char *http_find_header(const struct http_header *headers, size_t count, co
 }
 
 bool http_header_is_hop_by_hop(const char *name) {
-    static const char *const names[] = {"Connection",          "Keep-Alive", "Proxy-Connection",
-                                        "TE",                  "Trailer",    "Transfer-Encoding",
-                                        "Upgrade",             "Proxy-Authenticate", "Proxy-Authorization"};
+    static const char *const names[] = {
+        "Connection", "Keep-Alive",         "Proxy-Connection",   "TE", "Trailer", "Transfer-Encoding",
+        "Upgrade",    "Proxy-Authenticate", "Proxy-Authorization"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (!strcasecmp(name, names[i])) return true;
     return false;
@@ -113,7 +113,8 @@ void http_ignore_broken_pipes(void) {
 
 static void run_waiting(uv_idle_t *idle) {
     struct http_later *later = idle->data;
-    /* What is added while these run waits for the next turn, so that no chain of work keeps the loop from its sockets. */
+    /* What is added while these run waits for the next turn, so that no chain of work keeps the loop from its sockets.
+     */
     struct http_link now;
     http_link_init(&now);
     if (!http_link_is_alone(&later->waiting)) {

@@ -24,14 +24,15 @@ int http_address_parse(const char *text, struct http_address *ret_address, struc
     const char *colon = strrchr(text, ':');
     uint64_t port;
     if (!colon || colon == text || !text_parse_number(colon + 1, 65535, &port))
-        return error_set(ret_error, ERROR_CONFIGURATION,
-                         "%s is no address: give HOST:PORT, [IPV6]:PORT or unix:/path", text);
+        return error_set(ret_error, ERROR_CONFIGURATION, "%s is no address: give HOST:PORT, [IPV6]:PORT or unix:/path",
+                         text);
     bool in_brackets = text[0] == '[' && colon[-1] == ']';
-    _cleanup_free_ char *host =
-        in_brackets ? text_copy_bytes(text + 1, (size_t)(colon - text) - 2) : text_copy_bytes(text, (size_t)(colon - text));
+    _cleanup_free_ char *host = in_brackets ? text_copy_bytes(text + 1, (size_t)(colon - text) - 2)
+                                            : text_copy_bytes(text, (size_t)(colon - text));
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_PASSIVE}, *found = NULL;
     int result = getaddrinfo(host, colon + 1, &hints, &found);
-    if (result) return error_set(ret_error, ERROR_CONFIGURATION, "%s: look up %s: %s", text, host, gai_strerror(result));
+    if (result)
+        return error_set(ret_error, ERROR_CONFIGURATION, "%s: look up %s: %s", text, host, gai_strerror(result));
     *ret_address = (struct http_address){.size = found->ai_addrlen};
     memcpy(&ret_address->storage, found->ai_addr, found->ai_addrlen);
     freeaddrinfo(found);

@@ -23,17 +23,15 @@ void http_call_finished(struct http_call *call) {
 }
 
 static void tell_failure(struct http_call *call) {
-    const struct http_failure failure = {.answer_begun = call->answer_begun,
-                                         .sent = call->was_sent,
-                                         .timed_out = call->timed_out,
-                                         .error = call->error};
+    const struct http_failure failure = {
+        .answer_begun = call->answer_begun, .sent = call->was_sent, .timed_out = call->timed_out, .error = call->error};
     call->handler->on_failed(call, &failure, call->context);
     free_call(call);
 }
 
-/* Whether the request may be sent once more: the kept-alive connection was closed under it, and it is idempotent, or the
- * kernel says that the peer threw it away without having read all of it (a reset; the plain end of the stream would also
- * come from a peer that read it and died). */
+/* Whether the request may be sent once more: the kept-alive connection was closed under it, and it is idempotent, or
+ * the kernel says that the peer threw it away without having read all of it (a reset; the plain end of the stream would
+ * also come from a peer that read it and died). */
 static bool can_be_sent_again(const struct http_call *call, const struct http_peer *peer, int reason) {
     bool was_thrown_away = reason == UV_ECONNRESET || reason == UV_EPIPE;
     bool is_at_hand = !call->is_streamed;
@@ -154,7 +152,8 @@ struct http_call *http_call(struct http_pool *pool, const struct http_call_reque
     pool->in_use++;
     struct error *error = error_copy(pool->address_error);
     if (!error && (!is_target(request->target) || !http_is_token(request->method)))
-        error_set(&error, ERROR_CONFIGURATION, "ask %s: the method or target cannot stand in a request", pool->address_text);
+        error_set(&error, ERROR_CONFIGURATION, "ask %s: the method or target cannot stand in a request",
+                  pool->address_text);
     if (error) {
         fail_later(call, error);
         return call;
@@ -184,16 +183,21 @@ static void write_parts(struct http_call *call, const uv_buf_t *parts, unsigned 
 }
 
 void http_call_write(struct http_call *call) {
-    static const struct http_lent lent = {NULL, NULL}; /* the body lives as long as the call, the call as its connection */
+    static const struct http_lent lent = {NULL,
+                                          NULL}; /* the body lives as long as the call, the call as its connection */
     const uv_buf_t parts[] = {part_of(call->head, call->head_size), part_of(call->body, call->body_size)};
-    if (call->is_head_held) write_parts(call, NULL, 0);
-    else if (call->body_size) http_output_send(&call->peer->output, parts, 2, &lent);
-    else http_output_send(&call->peer->output, parts, 1, NULL);
+    if (call->is_head_held)
+        write_parts(call, NULL, 0);
+    else if (call->body_size)
+        http_output_send(&call->peer->output, parts, 2, &lent);
+    else
+        http_output_send(&call->peer->output, parts, 1, NULL);
 }
 
 static void fail_length(struct http_call *call) {
     struct error *error = NULL;
-    error_set(&error, ERROR_UNAVAILABLE, "%s: the body has another length than was announced", call->pool->address_text);
+    error_set(&error, ERROR_UNAVAILABLE, "%s: the body has another length than was announced",
+              call->pool->address_text);
     fail_later(call, error);
 }
 

@@ -114,7 +114,8 @@ static bool is_throwing_away(const struct http_connection *connection) {
 
 static void on_end_of_stream(struct http_connection *connection) {
     connection->is_gone = true;
-    if (connection->step != HTTP_STEP_AWAIT_ANSWER && connection->step != HTTP_STEP_FLUSH) http_connection_kill(connection);
+    if (connection->step != HTTP_STEP_AWAIT_ANSWER && connection->step != HTTP_STEP_FLUSH)
+        http_connection_kill(connection);
     http_connection_run(connection);
 }
 
@@ -179,7 +180,8 @@ static void keep_fresh(struct http_connection *connection) {
     if (connection->fresh_size && !is_throwing_away(connection) && !connection->is_dead) {
         buffer_consume(&connection->late, connection->late_used);
         connection->late_used = 0;
-        if (!buffer_append(&connection->late, connection->fresh, connection->fresh_size)) http_connection_kill(connection);
+        if (!buffer_append(&connection->late, connection->fresh, connection->fresh_size))
+            http_connection_kill(connection);
     }
     connection->fresh_size = 0;
 }
@@ -193,8 +195,7 @@ void http_connection_run(struct http_connection *connection) {
         goes_on = steps[connection->step](connection);
         if (connection->answer == HTTP_ANSWER_ENDED && connection->step < HTTP_STEP_DISCARD_BODY) {
             connection->step = connection->is_input_done ? HTTP_STEP_FLUSH : HTTP_STEP_DISCARD_BODY;
-            set_deadline(connection,
-                         connection->is_input_done ? 0 : connection->server->config.limits.body_timeout_ms);
+            set_deadline(connection, connection->is_input_done ? 0 : connection->server->config.limits.body_timeout_ms);
             goes_on = true;
         }
     }
@@ -222,8 +223,10 @@ void http_connection_answered(struct http_connection *connection) {
         free_connection(connection);
     } else if (!connection->is_dead) {
         /* A waiting request would call the handler, which is in the middle of something. */
-        if (buffered(connection)) http_later_add(&connection->server->later, &connection->later);
-        else http_connection_run(connection);
+        if (buffered(connection))
+            http_later_add(&connection->server->later, &connection->later);
+        else
+            http_connection_run(connection);
     }
 }
 
@@ -259,10 +262,12 @@ void http_connection_refuse(struct http_connection *connection, int status, cons
 
 void http_connection_expired(struct http_connection *connection) {
     bool has_begun_head = connection->step == HTTP_STEP_READ_HEAD && connection->message.size;
-    if (has_begun_head) http_connection_refuse(connection, 408, "the request head did not arrive in time");
+    if (has_begun_head)
+        http_connection_refuse(connection, 408, "the request head did not arrive in time");
     else if (connection->step == HTTP_STEP_READ_BODY)
         http_connection_refuse(connection, 408, "the request body did not arrive in time");
-    else http_connection_kill(connection);
+    else
+        http_connection_kill(connection);
     http_connection_run(connection);
 }
 
@@ -272,7 +277,8 @@ void http_connection_drain(struct http_connection *connection) {
     char byte;
     if (!uv_fileno(&connection->handle.any, &descriptor) && recv(descriptor, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
         return; /* a request has come: it is answered */
-    if (connection->has_served) http_connection_kill(connection);
+    if (connection->has_served)
+        http_connection_kill(connection);
     else if (!connection->deadline_ms || connection->deadline_ms > http_server_now(connection->server) + DRAIN_FRESH_MS)
         set_deadline(connection, DRAIN_FRESH_MS);
 }
@@ -318,9 +324,7 @@ static bool step_read_head(struct http_connection *connection) {
     if (connection->message.size && http_server_connection_busy(connection))
         set_deadline(connection, connection->server->config.limits.header_timeout_ms);
     switch (http_message_next(&connection->message)) {
-    case HTTP_EVENT_HEAD:
-        connection->step = HTTP_STEP_OFFER;
-        return true;
+    case HTTP_EVENT_HEAD: connection->step = HTTP_STEP_OFFER; return true;
     case HTTP_EVENT_FAULT:
         http_connection_refuse(connection, connection->message.fault_status, connection->message.fault_text);
         return true;
@@ -348,7 +352,9 @@ static void fill_request(struct http_connection *connection) {
     request->method = llhttp_method_name(message->parser.method);
     request->headers = message->headers;
     request->header_count = message->header_count;
-    request->content_length = http_message_is_chunked(message) ? -1 : message->content_length > 0 ? message->content_length : 0;
+    request->content_length = http_message_is_chunked(message) ? -1
+                              : message->content_length > 0    ? message->content_length
+                                                               : 0;
     request->has_body = request->content_length != 0;
     request->body_maximum = connection->server->config.limits.body_maximum;
     request->received_us = clock_monotonic_us();
@@ -454,11 +460,8 @@ static bool step_read_body(struct http_connection *connection) {
         connection->is_input_done = true;
         connection->step = HTTP_STEP_HAND_OVER;
         return true;
-    case HTTP_EVENT_FAULT:
-        http_connection_refuse(connection, message->fault_status, message->fault_text);
-        return true;
-    default:
-        return false;
+    case HTTP_EVENT_FAULT: http_connection_refuse(connection, message->fault_status, message->fault_text); return true;
+    default: return false;
     }
 }
 
@@ -485,18 +488,14 @@ static bool step_discard_body(struct http_connection *connection) {
     if (connection->wants_continue) connection->keep_alive = false; /* whether the body comes is the client's guess */
     if (connection->keep_alive) {
         switch (next_event(connection)) {
-        case HTTP_EVENT_MORE:
-            return false;
+        case HTTP_EVENT_MORE: return false;
         case HTTP_EVENT_PIECE:
             connection->discarded += connection->message.piece_size;
             if (connection->discarded <= DISCARD_MAXIMUM) return true;
             connection->keep_alive = false;
             break;
-        case HTTP_EVENT_END:
-            connection->is_input_done = true;
-            break;
-        default:
-            connection->keep_alive = false;
+        case HTTP_EVENT_END: connection->is_input_done = true; break;
+        default: connection->keep_alive = false;
         }
     }
     connection->step = HTTP_STEP_FLUSH;
@@ -524,8 +523,8 @@ static void say_goodbye(struct http_connection *connection) {
 static bool step_flush(struct http_connection *connection) {
     if (connection->output.failure) http_connection_kill(connection);
     if (connection->is_dead || connection->output.first) return false;
-    bool is_over = !connection->keep_alive || connection->server->is_draining ||
-                   (connection->is_gone && !buffered(connection));
+    bool is_over =
+        !connection->keep_alive || connection->server->is_draining || (connection->is_gone && !buffered(connection));
     if (is_over) {
         connection->keep_alive = false;
         say_goodbye(connection);
@@ -572,7 +571,8 @@ void http_connection_open(struct http_server *server, int descriptor, const stru
     int result = is_local ? uv_pipe_init(server->config.loop, &connection->handle.pipe, 0)
                           : uv_tcp_init(server->config.loop, &connection->handle.tcp);
     assert(!result);
-    result = is_local ? uv_pipe_open(&connection->handle.pipe, descriptor) : uv_tcp_open(&connection->handle.tcp, descriptor);
+    result = is_local ? uv_pipe_open(&connection->handle.pipe, descriptor)
+                      : uv_tcp_open(&connection->handle.tcp, descriptor);
     connection->handle.any.data = connection;
     http_output_init(&connection->output, &connection->handle.stream, on_progress);
     if (result < 0) {

@@ -17,8 +17,10 @@ static void add_clean_text(yyjson_mut_doc *document, yyjson_mut_val *target, con
             if ((unsigned char)*at >= 0x80) *at = '?';
         text = clean;
     }
-    if (key) yyjson_mut_obj_add_strcpy(document, target, key, text);
-    else yyjson_mut_arr_add_strcpy(document, target, text);
+    if (key)
+        yyjson_mut_obj_add_strcpy(document, target, key, text);
+    else
+        yyjson_mut_arr_add_strcpy(document, target, text);
 }
 
 char *http_problem_document(const struct error *error, size_t *ret_size) {

@@ -21,10 +21,13 @@ int http_listen(const char *address, int *ret_descriptor, struct error **ret_err
     if (result < 0) return error_wrap(ret_error, "listen");
     bool local = where.any.sa_family == AF_UNIX;
     _cleanup_close_ int descriptor = socket(where.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (descriptor < 0) return error_set_errno(ret_error, ERROR_CONFIGURATION, errno, "listen on %s: make a socket", address);
+    if (descriptor < 0)
+        return error_set_errno(ret_error, ERROR_CONFIGURATION, errno, "listen on %s: make a socket", address);
     int yes = 1;
-    if (local) remove_old_socket(&where);
-    else setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    if (local)
+        remove_old_socket(&where);
+    else
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     if (where.any.sa_family == AF_INET6) setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
     mode_t mask = local ? umask(0177) : 0; /* a unix socket is for its own user */
     result = bind(descriptor, &where.any, where.size);

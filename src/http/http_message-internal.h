@@ -1,8 +1,8 @@
 /* One HTTP message after the other out of a stream of bytes: llhttp, strict, with every ceiling.
  *
  * The reader asks for events. Bytes of a head are read straight into the message's own buffer (room, received) and stay
- * there, so that the header slices need no copies; they are valid until http_message_restart(). Bytes of a body may come
- * from anywhere. llhttp is stopped at every event, so that nothing of ours ever runs inside it.
+ * there, so that the header slices need no copies; they are valid until http_message_restart(). Bytes of a body may
+ * come from anywhere. llhttp is stopped at every event, so that nothing of ours ever runs inside it.
  */
 #pragma once
 #include <llhttp.h>
@@ -15,10 +15,10 @@
 #define HTTP_HEADERS_MAXIMUM 256
 
 enum http_event {
-    HTTP_EVENT_MORE,  /* all given bytes are used up */
-    HTTP_EVENT_HEAD,  /* the head is complete; look at it, then go on */
+    HTTP_EVENT_MORE, /* all given bytes are used up */
+    HTTP_EVENT_HEAD, /* the head is complete; look at it, then go on */
     HTTP_EVENT_PIECE, /* piece[0..piece_size) of the body */
-    HTTP_EVENT_END,   /* the message is complete; http_message_restart() before the next */
+    HTTP_EVENT_END, /* the message is complete; http_message_restart() before the next */
     HTTP_EVENT_FAULT, /* fault_status, fault_text; nothing can be read any more */
 };
 
@@ -37,7 +37,7 @@ struct http_message {
     size_t header_count, header_capacity;
     int64_t content_length; /* from the head's end; -1: none was sent */
     uint64_t body_maximum; /* chunks may not announce more */
-    uint64_t body_size;    /* announced by chunks so far, or received */
+    uint64_t body_size; /* announced by chunks so far, or received */
     uint64_t framing_size; /* what chunked coding cost so far */
     size_t extension_size; /* of this chunk */
     size_t trailer_size;
@@ -60,7 +60,8 @@ char *http_message_room(struct http_message *message, size_t *ret_room);
 void http_message_received(struct http_message *message, size_t size);
 /* The next event out of what was received; HTTP_EVENT_MORE once it is used up. */
 enum http_event http_message_next(struct http_message *message);
-/* The next event out of bytes[0..size), of which *ret_used were used. Only after the head, and with received bytes used up. */
+/* The next event out of bytes[0..size), of which *ret_used were used. Only after the head, and with received bytes used
+ * up. */
 enum http_event http_message_next_of(struct http_message *message, const char *bytes, size_t size, size_t *ret_used);
 /* The end of the stream: HTTP_EVENT_END when that ends the message, else HTTP_EVENT_FAULT. */
 enum http_event http_message_finish(struct http_message *message);

@@ -82,7 +82,8 @@ static int on_header_value_complete(llhttp_t *parser) {
 static int on_headers_complete(llhttp_t *parser) {
     struct http_message *message = message_of(parser);
     parser->upgrade = 0; /* protocols are never switched */
-    if (!message->is_request && parser->status_code < 200 && parser->status_code != 101) return 0; /* interim: passed over */
+    if (!message->is_request && parser->status_code < 200 && parser->status_code != 101)
+        return 0; /* interim: passed over */
     message->in_head = false;
     message->event = HTTP_EVENT_HEAD;
     message->content_length = -1;
@@ -219,8 +220,8 @@ static enum http_event llhttp_fault(struct http_message *message, llhttp_errno_t
     if (result == HPE_INVALID_VERSION) {
         /* A broken version text is a malformed request; a number that is not ours is another version. */
         bool is_version = message->parser.reason && !strcmp(message->parser.reason, "Invalid HTTP version");
-        return fault(message, is_version ? 505 : 400, is_version ? "only HTTP/1.0 and HTTP/1.1 are spoken here"
-                                                                 : "the HTTP version is malformed");
+        return fault(message, is_version ? 505 : 400,
+                     is_version ? "only HTTP/1.0 and HTTP/1.1 are spoken here" : "the HTTP version is malformed");
     }
     if (result == HPE_PAUSED_H2_UPGRADE) return fault(message, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
     return fault(message, 400, message->parser.reason ? message->parser.reason : "the message is malformed");

@@ -1,7 +1,7 @@
 /* Bytes on their way out of a stream: the kernel gets what it takes at once, only the rest is queued.
  *
- * One uv_write_t is in flight at most. A failed output swallows everything; its owner learns of it from http_output_send()
- * or on_progress and closes the handle.
+ * One uv_write_t is in flight at most. A failed output swallows everything; its owner learns of it from
+ * http_output_send() or on_progress and closes the handle.
  */
 #pragma once
 #include <stdbool.h>
@@ -16,11 +16,12 @@ struct http_output {
     struct http_output_node *first, *last; /* the first `in_flight` ones are with libuv */
     unsigned in_flight;
     size_t waiting; /* bytes */
-    int failure;    /* a libuv error */
+    int failure; /* a libuv error */
     void (*on_progress)(struct http_output *output); /* something was written, or it failed */
 };
 
-/* Who owns the last part of a send: it is not copied, and free_memory(memory) is called once it is written or dropped. */
+/* Who owns the last part of a send: it is not copied, and free_memory(memory) is called once it is written or dropped.
+ */
 struct http_lent {
     void (*free_memory)(void *memory); /* NULL: the owner keeps it until the output is empty or cleared */
     void *memory;

@@ -20,7 +20,8 @@ struct http_output_node {
     char own[];
 };
 
-void http_output_init(struct http_output *output, uv_stream_t *stream, void (*on_progress)(struct http_output *output)) {
+void http_output_init(struct http_output *output, uv_stream_t *stream,
+                      void (*on_progress)(struct http_output *output)) {
     *output = (struct http_output){.stream = stream, .on_progress = on_progress};
 }
 
@@ -43,8 +44,10 @@ void http_output_clear(struct http_output *output) {
 }
 
 static void push(struct http_output *output, struct http_output_node *node) {
-    if (output->last) output->last->next = node;
-    else output->first = node;
+    if (output->last)
+        output->last->next = node;
+    else
+        output->first = node;
     output->last = node;
     output->waiting += node->size;
 }

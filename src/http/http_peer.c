@@ -60,7 +60,8 @@ static const char *check_head(const struct http_message *message) {
         codings++;
         coding = message->headers[i].value;
     }
-    if (codings && (codings > 1 || strcasecmp(coding, "chunked"))) return "the answer has a transfer coding other than chunked";
+    if (codings && (codings > 1 || strcasecmp(coding, "chunked")))
+        return "the answer has a transfer coding other than chunked";
     if (codings && message->content_length >= 0) return "the answer has conflicting lengths";
     return NULL;
 }
@@ -125,20 +126,13 @@ static enum http_event next_event(struct http_peer *peer) {
 static bool take_event(struct http_peer *peer) {
     struct http_call *call = peer->call;
     switch (next_event(peer)) {
-    case HTTP_EVENT_HEAD:
-        take_head(peer);
-        return true;
+    case HTTP_EVENT_HEAD: take_head(peer); return true;
     case HTTP_EVENT_PIECE:
         call->handler->on_body(call, peer->message.piece, peer->message.piece_size, call->context);
         return true;
-    case HTTP_EVENT_END:
-        take_end(peer);
-        return false;
-    case HTTP_EVENT_FAULT:
-        fail(peer, UV_EPROTO, peer->message.fault_text);
-        return false;
-    default:
-        return false;
+    case HTTP_EVENT_END: take_end(peer); return false;
+    case HTTP_EVENT_FAULT: fail(peer, UV_EPROTO, peer->message.fault_text); return false;
+    default: return false;
     }
 }
 
@@ -146,7 +140,8 @@ static void keep_fresh(struct http_peer *peer) {
     if (peer->fresh_size && !peer->is_dead) {
         buffer_consume(&peer->late, peer->late_used);
         peer->late_used = 0;
-        if (!buffer_append(&peer->late, peer->fresh, peer->fresh_size)) fail(peer, UV_ENOMEM, "no memory for its answer");
+        if (!buffer_append(&peer->late, peer->fresh, peer->fresh_size))
+            fail(peer, UV_ENOMEM, "no memory for its answer");
     }
     peer->fresh_size = 0;
 }
@@ -217,8 +212,10 @@ void http_peer_update_reading(struct http_peer *peer) {
     bool wanted = !peer->call || !peer->call->is_paused;
     if (wanted == peer->is_reading) return;
     peer->is_reading = wanted;
-    if (wanted) uv_read_start(&peer->handle.stream, on_room, on_read);
-    else uv_read_stop(&peer->handle.stream);
+    if (wanted)
+        uv_read_start(&peer->handle.stream, on_room, on_read);
+    else
+        uv_read_stop(&peer->handle.stream);
 }
 
 /* ---- deadlines ----------------------------------------------------------- */
@@ -229,13 +226,13 @@ uint64_t http_peer_limit(const struct http_peer *peer) {
     if (!call) return 0;
     if (!peer->is_connected) return config->connect_timeout_ms;
     if (peer->output.waiting) return config->answer_timeout_ms; /* it does not read */
-    if (call->is_paused || !call->is_body_done) return 0;       /* it is our turn */
+    if (call->is_paused || !call->is_body_done) return 0; /* it is our turn */
     return call->has_head ? config->body_timeout_ms : config->answer_timeout_ms;
 }
 
 void http_peer_expired(struct http_peer *peer) {
     const struct http_call *call = peer->call;
-    const char *what = !peer->is_connected  ? "no connection within %llu ms"
+    const char *what = !peer->is_connected    ? "no connection within %llu ms"
                        : peer->output.waiting ? "took nothing of the request for %llu ms"
                        : call->has_head       ? "sent nothing more of its answer for %llu ms"
                                               : "no answer within %llu ms";

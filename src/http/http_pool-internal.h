@@ -1,8 +1,8 @@
 /* A pool, its connections (peers) and the calls on them.
  *
- * A call has a peer from http_call() on: an idle one that is still whole, else a new one that connects. A peer serves one
- * call after the other and goes back to the idle ones, the last used first, when both messages were complete. Callbacks
- * of a call are made from the loop only.
+ * A call has a peer from http_call() on: an idle one that is still whole, else a new one that connects. A peer serves
+ * one call after the other and goes back to the idle ones, the last used first, when both messages were complete.
+ * Callbacks of a call are made from the loop only.
  */
 #pragma once
 #include <errno.h>
@@ -19,7 +19,7 @@ struct http_pool {
     char *address_text;
     struct http_address address;
     struct error *address_error; /* the address is malformed: every call fails with it */
-    struct http_link idle;       /* the last used first */
+    struct http_link idle; /* the last used first */
     struct http_link busy;
     size_t idle_count, in_use, peers;
     uv_timer_t sweep;
@@ -42,8 +42,8 @@ struct http_peer {
     size_t late_used;
     const char *fresh; /* what the read going on brought */
     size_t fresh_size;
-    uint64_t since_ms;  /* loop time of the last thing that happened */
-    size_t stalled_at;  /* bytes that waited to be written at the last sweep */
+    uint64_t since_ms; /* loop time of the last thing that happened */
+    size_t stalled_at; /* bytes that waited to be written at the last sweep */
     bool is_overdue;
     bool is_connected, was_used, is_idle, is_reading, is_dead, is_running;
 };
@@ -60,8 +60,8 @@ struct http_call {
     uint64_t body_sent;
     struct error *error; /* it has failed; told from the loop */
     bool is_streamed, is_chunked, is_head, is_idempotent;
-    bool is_head_held;   /* not written yet: waits for the first piece */
-    bool is_body_done;   /* nothing more is to be given */
+    bool is_head_held; /* not written yet: waits for the first piece */
+    bool is_body_done; /* nothing more is to be given */
     bool was_sent, answer_begun, has_head, timed_out, is_paused, is_resuming, was_told_full;
     size_t head_size;
     char head[]; /* the request's, kept for a second try */

@@ -109,12 +109,14 @@ static size_t find_name(const char *const *known, size_t count, const char *name
     return count;
 }
 
-int http_check_parameters(struct http_request *request, const char *const *known, size_t count, struct error **ret_error) {
+int http_check_parameters(struct http_request *request, const char *const *known, size_t count,
+                          struct error **ret_error) {
     _cleanup_free_ bool *was_seen = mem_new_array(count, bool);
     struct parameter parameter;
     for (const char *at = request->query; next_parameter(&at, &parameter);) {
         const char *name = decode_to_memory(request, parameter.name, parameter.name_size);
-        if (!name) return error_set(ret_error, ERROR_CONFIGURATION, "a query parameter's name is not percent-encoded UTF-8");
+        if (!name)
+            return error_set(ret_error, ERROR_CONFIGURATION, "a query parameter's name is not percent-encoded UTF-8");
         size_t found = find_name(known, count, name);
         if (found == count) {
             const char *meant = text_nearest(name, known, count);
@@ -125,8 +127,8 @@ int http_check_parameters(struct http_request *request, const char *const *known
             return error_set(ret_error, ERROR_CONFIGURATION, "the query parameter %s stands twice", name);
         was_seen[found] = true;
         if (!decode_to_memory(request, parameter.value, parameter.value_size))
-            return error_set(ret_error, ERROR_CONFIGURATION, "the value of the query parameter %s is not percent-encoded UTF-8",
-                             name);
+            return error_set(ret_error, ERROR_CONFIGURATION,
+                             "the value of the query parameter %s is not percent-encoded UTF-8", name);
     }
     return 0;
 }

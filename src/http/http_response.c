@@ -60,7 +60,8 @@ static void make_head(struct http_connection *connection, int status, const stru
     size_t size = HEAD_EXTRA + (server->server_name ? strlen(server->server_name) : 0);
     for (size_t i = 0; i < count; i++) size += http_header_size(&headers[i]);
     connection->head.size = 0;
-    if (!buffer_reserve(&connection->head, size)) abort(); /* no ceiling is set: only memory can lack, as in mem_alloc() */
+    if (!buffer_reserve(&connection->head, size))
+        abort(); /* no ceiling is set: only memory can lack, as in mem_alloc() */
     bool has_date = false, has_server = false;
     char *at = put_status(connection->head.bytes, status);
     for (size_t i = 0; i < count; i++) {
@@ -146,8 +147,10 @@ static void send_whole(struct http_connection *connection, int status, const str
 void http_respond(struct http_request *request, int status, const struct http_header *headers, size_t header_count,
                   const char *body, size_t body_size, void (*free_body)(void *body)) {
     struct http_connection *connection = http_connection_of(request);
-    if (!is_in_vain(connection)) send_whole(connection, status, headers, header_count, body, body_size, free_body);
-    else if (free_body) free_body((void *)body);
+    if (!is_in_vain(connection))
+        send_whole(connection, status, headers, header_count, body, body_size, free_body);
+    else if (free_body)
+        free_body((void *)body);
     http_connection_answered(connection);
 }
 
@@ -214,8 +217,10 @@ void http_end(struct http_request *request) {
         bool is_short = connection->answer_length >= 0 && !connection->without_body &&
                         connection->answer_sent < (uint64_t)connection->answer_length;
         const uv_buf_t last = part_of("0\r\n\r\n", 5);
-        if (is_short) http_connection_kill(connection);
-        else write_parts(connection, &last, connection->is_answer_chunked, NULL);
+        if (is_short)
+            http_connection_kill(connection);
+        else
+            write_parts(connection, &last, connection->is_answer_chunked, NULL);
     }
     http_connection_answered(connection);
 }

@@ -1,8 +1,8 @@
 /* A server and its connections.
  *
  * A connection is a machine of named steps (http_connection.c): each is one function, which says whether the next one
- * can run at once. Its handle, buffers and request live as long as it does, so that a request on a kept-alive connection
- * allocates nothing. It goes when its handle is closed *and* its handler has ended the request.
+ * can run at once. Its handle, buffers and request live as long as it does, so that a request on a kept-alive
+ * connection allocates nothing. It goes when its handle is closed *and* its handler has ended the request.
  */
 #pragma once
 #include <stdio.h>
@@ -63,45 +63,45 @@ struct http_connection {
     struct http_later_item later;
     enum http_step step;
 
-    struct buffer late;      /* received, but its turn has not come: behind a paused body, or the next request */
+    struct buffer late; /* received, but its turn has not come: behind a paused body, or the next request */
     size_t late_used;
-    const char *fresh;       /* what the read going on brought */
+    const char *fresh; /* what the read going on brought */
     size_t fresh_size;
-    uint64_t deadline_ms;    /* loop time; 0: none */
-    bool is_overdue;         /* the deadline was past at the last sweep */
-    bool has_expired;        /* and at this one: to be dealt with from the loop */
-    size_t stalled_at;       /* how much waited in the kernel's way at the last sweep */
+    uint64_t deadline_ms; /* loop time; 0: none */
+    bool is_overdue; /* the deadline was past at the last sweep */
+    bool has_expired; /* and at this one: to be dealt with from the loop */
+    size_t stalled_at; /* how much waited in the kernel's way at the last sweep */
     uint64_t stalled_since_ms;
 
     struct http_request request; /* what the handler sees */
-    struct buffer body;          /* HTTP_BODY_WHOLE that did not come in one piece */
+    struct buffer body; /* HTTP_BODY_WHOLE that did not come in one piece */
     enum http_body_mode body_mode;
     enum http_answer_state answer;
-    int64_t answer_length;    /* what the answer's head announced; -1: none */
-    uint64_t answer_sent;     /* bytes of body */
+    int64_t answer_length; /* what the answer's head announced; -1: none */
+    uint64_t answer_sent; /* bytes of body */
     size_t discarded;
-    struct buffer head;       /* the answer's, held until the first bytes of its body, so that both leave together */
+    struct buffer head; /* the answer's, held until the first bytes of its body, so that both leave together */
     bool is_head_held;
     struct http_request_block *blocks;
     size_t memory_used;
     char memory[HTTP_REQUEST_MEMORY];
 
-    bool is_request_open;    /* the handler has it */
-    bool was_handed_over;    /* on_request was called */
-    bool is_input_done;      /* the whole request was received */
+    bool is_request_open; /* the handler has it */
+    bool was_handed_over; /* on_request was called */
+    bool is_input_done; /* the whole request was received */
     bool keep_alive;
-    bool will_close;         /* the client says that it sends nothing more */
-    bool is_old;             /* HTTP/1.0 */
-    bool is_head;            /* the method is HEAD */
-    bool without_body;       /* HEAD, 204, 304 */
+    bool will_close; /* the client says that it sends nothing more */
+    bool is_old; /* HTTP/1.0 */
+    bool is_head; /* the method is HEAD */
+    bool without_body; /* HEAD, 204, 304 */
     bool is_answer_chunked;
-    bool wants_continue;     /* Expect: 100-continue, not yet answered */
+    bool wants_continue; /* Expect: 100-continue, not yet answered */
     bool is_body_paused;
     bool was_told_full, was_told_gone;
-    bool is_gone;            /* the client closed its side */
-    bool is_detached;        /* refused by the server itself: what the handler answers goes nowhere */
-    bool is_dead;            /* the handle is being closed */
-    bool is_closed;          /* it is closed */
+    bool is_gone; /* the client closed its side */
+    bool is_detached; /* refused by the server itself: what the handler answers goes nowhere */
+    bool is_dead; /* the handle is being closed */
+    bool is_closed; /* it is closed */
     bool is_running, is_reading, is_idle, has_served;
     char peer[64];
 };

@@ -232,16 +232,18 @@ static void make_room(struct http_server *server) {
 
 void http_server_update_accepting(struct http_server *server) {
     if (server->is_draining || server->is_closing) return;
-    bool is_full = server->config.limits.connections_maximum &&
-                   server->connections >= server->config.limits.connections_maximum;
+    bool is_full =
+        server->config.limits.connections_maximum && server->connections >= server->config.limits.connections_maximum;
     if (is_full) make_room(server);
     bool wanted = !is_full && !uv_is_active((uv_handle_t *)&server->accept_pause);
     if (wanted == server->is_accepting) return;
     server->is_accepting = wanted;
     for (struct http_link *link = server->listeners.next; link != &server->listeners; link = link->next) {
         struct http_listener *listener = CONTAINER_OF(link, struct http_listener, link);
-        if (wanted) uv_poll_start(&listener->poll, UV_READABLE, on_acceptable);
-        else uv_poll_stop(&listener->poll);
+        if (wanted)
+            uv_poll_start(&listener->poll, UV_READABLE, on_acceptable);
+        else
+            uv_poll_stop(&listener->poll);
     }
 }
 
@@ -254,7 +256,8 @@ int http_server_listen(struct http_server *server, int descriptor, struct error 
     assert(!server->is_draining && !server->is_closing);
     if (getsockopt(taken, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &size) < 0 || !is_listening)
         return error_set(ret_error, ERROR_CONFIGURATION, "serve on descriptor %d: it is no listening socket", taken);
-    setsockopt(taken, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes); /* accepted sockets inherit it; unix sockets refuse it */
+    setsockopt(taken, IPPROTO_TCP, TCP_NODELAY, &yes,
+               sizeof yes); /* accepted sockets inherit it; unix sockets refuse it */
     struct http_listener *listener = mem_new(struct http_listener);
     int result = uv_poll_init(server->config.loop, &listener->poll, taken);
     if (result < 0) {

@@ -1,6 +1,8 @@
-/* Request bytes into a real server connection over a socket pair, whole and in small pieces: both must be answered alike.
+/* Request bytes into a real server connection over a socket pair, whole and in small pieces: both must be answered
+ * alike.
  *
- * The handler does with each request what handlers do: segments, parameters, whole and streamed bodies, early answers. */
+ * The handler does with each request what handlers do: segments, parameters, whole and streamed bodies, early answers.
+ */
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -39,7 +41,8 @@ static enum http_body_mode on_head(struct http_request *request, void *context) 
 static void on_request(struct http_request *request, void *context) {
     size_t *received = context;
     *received = 0;
-    if (strncmp(request->path, "/stream", 7)) http_respond(request, 200, NULL, 0, request->body, request->body_size, NULL);
+    if (strncmp(request->path, "/stream", 7))
+        http_respond(request, 200, NULL, 0, request->body, request->body_size, NULL);
 }
 
 static void on_body(struct http_request *request, const char *bytes, size_t size, void *context) {
@@ -97,10 +100,11 @@ static void serve(const uint8_t *data, size_t size, size_t piece, struct buffer 
     size_t received = 0;
     int pair[2];
     if (uv_loop_init(&loop) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair)) abort();
-    const struct http_server_config config = {.loop = &loop,
-                                              .limits = {.head_maximum = 2048, .body_maximum = 4096, .connections_maximum = 4},
-                                              .handler = &handler,
-                                              .context = &received};
+    const struct http_server_config config = {
+        .loop = &loop,
+        .limits = {.head_maximum = 2048, .body_maximum = 4096, .connections_maximum = 4},
+        .handler = &handler,
+        .context = &received};
     struct http_server *server = http_server_new(&config);
     const struct http_address peer = {.size = 0};
     http_connection_open(server, pair[1], &peer);
@@ -132,7 +136,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     serve(data, size, size ? size : 1, &whole);
     serve(data, size, size < 600 ? 1 : 97, &pieces);
     if (whole.size != pieces.size || (whole.size && memcmp(whole.bytes, pieces.bytes, whole.size))) {
-        fprintf(stderr, "whole:\n%s\n\nin pieces:\n%s\n", whole.bytes ? whole.bytes : "", pieces.bytes ? pieces.bytes : "");
+        fprintf(stderr, "whole:\n%s\n\nin pieces:\n%s\n", whole.bytes ? whole.bytes : "",
+                pieces.bytes ? pieces.bytes : "");
         abort();
     }
     return 0;

@@ -43,7 +43,8 @@ static unsigned run(const char *path) {
     unsigned files = 0;
     for (int i = 0; i < count; i++) {
         char *inner = NULL;
-        if (entries[i]->d_name[0] != '.' && asprintf(&inner, "%s/%s", path, entries[i]->d_name) > 0) files += run(inner);
+        if (entries[i]->d_name[0] != '.' && asprintf(&inner, "%s/%s", path, entries[i]->d_name) > 0)
+            files += run(inner);
         free(inner);
         free(entries[i]);
     }

@@ -114,11 +114,8 @@ static const struct http_handler handler = {.on_head = on_head,
 void http_fixture_start(struct http_fixture *fixture, const struct http_limits *limits) {
     *fixture = (struct http_fixture){0};
     assert_int_equal(uv_loop_init(&fixture->loop), 0);
-    const struct http_server_config config = {.loop = &fixture->loop,
-                                              .limits = *limits,
-                                              .handler = &handler,
-                                              .context = fixture,
-                                              .server_name = "slipway"};
+    const struct http_server_config config = {
+        .loop = &fixture->loop, .limits = *limits, .handler = &handler, .context = fixture, .server_name = "slipway"};
     fixture->server = http_server_new(&config);
     int descriptor = -1;
     struct error *error = NULL;
@@ -211,7 +208,8 @@ static bool is_answer(const struct buffer *buffer) {
     const char *end = buffer->bytes ? strstr(buffer->bytes, "\r\n\r\n") : NULL;
     if (!end) return false;
     const char *length = strstr(buffer->bytes, "Content-Length: ");
-    if (length && length < end) return buffer->size >= (size_t)(end + 4 - buffer->bytes) + strtoul(length + 16, NULL, 10);
+    if (length && length < end)
+        return buffer->size >= (size_t)(end + 4 - buffer->bytes) + strtoul(length + 16, NULL, 10);
     const char *chunked = strstr(buffer->bytes, "Transfer-Encoding: chunked");
     return !chunked || chunked > end || strstr(end, "0\r\n\r\n");
 }

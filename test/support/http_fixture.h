@@ -19,8 +19,8 @@ struct http_fixture {
     unsigned held_count;
     unsigned heads, requests, pieces, body_ends, gone, writable, drained;
     size_t body_received; /* bytes that came in pieces */
-    size_t to_send;       /* what /big still sends */
-    unsigned full;        /* how often it was told to wait */
+    size_t to_send; /* what /big still sends */
+    unsigned full; /* how often it was told to wait */
     struct http_pool *pool;
 };
 
@@ -43,13 +43,13 @@ void http_fixture_stop(struct http_fixture *fixture);
 
 /* Turns the loop once; waits a little when there is nothing to do. */
 void http_fixture_turn(struct http_fixture *fixture);
-#define http_fixture_wait(fixture, condition)                                        \
-    do {                                                                             \
-        uint64_t until_ = uv_hrtime() + 10000000000;                                 \
-        while (!(condition)) {                                                       \
-            if (uv_hrtime() > until_) fail_msg("waited in vain for: %s", #condition); \
-            http_fixture_turn(fixture);                                              \
-        }                                                                            \
+#define http_fixture_wait(fixture, condition)                                                                          \
+    do {                                                                                                               \
+        uint64_t until_ = uv_hrtime() + 10000000000;                                                                   \
+        while (!(condition)) {                                                                                         \
+            if (uv_hrtime() > until_) fail_msg("waited in vain for: %s", #condition);                                  \
+            http_fixture_turn(fixture);                                                                                \
+        }                                                                                                              \
     } while (0)
 
 /* Plain sockets. */

@@ -67,11 +67,8 @@ static void on_writable(struct http_call *call, void *context) {
     act(told, call, AT_WRITABLE);
 }
 
-static const struct http_call_handler handler = {.on_head = on_head,
-                                                 .on_body = on_body,
-                                                 .on_end = on_end,
-                                                 .on_failed = on_failed,
-                                                 .on_writable = on_writable};
+static const struct http_call_handler handler = {
+    .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_failed = on_failed, .on_writable = on_writable};
 
 static const struct http_call_request hello = {.method = "GET", .target = "/hello", .host = "test"};
 
@@ -168,7 +165,8 @@ static void a_whole_body_arrives(void **state) {
     size_t size = 3000000;
     char *body = malloc(size);
     for (size_t i = 0; i < size; i++) body[i] = (char)(i * 7 % 251);
-    struct http_call_request request = {.method = "POST", .target = "/echo", .host = "test", .body = body, .body_size = size};
+    struct http_call_request request = {
+        .method = "POST", .target = "/echo", .host = "test", .body = body, .body_size = size};
     struct told told = {.fixture = fixture};
     http_call(fixture->pool, &request, &handler, &told);
     http_fixture_wait(fixture, has_ended(told));
@@ -208,7 +206,8 @@ static void a_target_that_would_inject_fails(void **state) {
 
 static void a_header_cannot_inject(void **state) {
     struct http_fixture *fixture = *state;
-    const struct http_header headers[] = {{"X-Bad", "a\r\nContent-Length: 5"}, {"Bad Name", "x"}, {"Content-Length", "77"}};
+    const struct http_header headers[] = {
+        {"X-Bad", "a\r\nContent-Length: 5"}, {"Bad Name", "x"}, {"Content-Length", "77"}};
     struct http_call_request request = {
         .method = "GET", .target = "/hold", .host = "test", .headers = headers, .header_count = 3};
     struct told told = {.fixture = fixture};
@@ -225,7 +224,8 @@ static void a_header_cannot_inject(void **state) {
 
 static void nobody_listening_is_a_failure_that_names_the_address(void **state) {
     struct http_fixture *fixture = *state;
-    struct http_pool_config config = {.loop = &fixture->loop, .address = "unix:/nonexistent/slipway.sock", .head_maximum = 4096};
+    struct http_pool_config config = {
+        .loop = &fixture->loop, .address = "unix:/nonexistent/slipway.sock", .head_maximum = 4096};
     struct http_pool *pool = http_pool_new(&config);
     struct told told = {.fixture = fixture};
     http_call(pool, &hello, &handler, &told);
@@ -520,7 +520,8 @@ static void a_connection_that_the_server_closed_is_not_used(void **state) {
     http_call(fixture->pool, &hello, &handler, &first);
     http_fixture_wait(fixture, has_ended(first));
     /* The server closes it and our loop has not yet heard of that. */
-    struct http_call_request request = {.method = "POST", .target = "/echo", .host = "test", .body = "x", .body_size = 1};
+    struct http_call_request request = {
+        .method = "POST", .target = "/echo", .host = "test", .body = "x", .body_size = 1};
     http_server_drain(fixture->server, NULL, NULL);
     http_call(fixture->pool, &request, &handler, &second);
     http_fixture_wait(fixture, has_ended(second));

@@ -1,4 +1,5 @@
-/* The client against peers that misbehave, written by hand: they listen on a plain socket and say what the test says. */
+/* The client against peers that misbehave, written by hand: they listen on a plain socket and say what the test says.
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -138,7 +139,8 @@ static void expect_failure(struct peer *peer, const char *answer, unsigned heads
     forget(&told);
 }
 
-static void expect_body(struct peer *peer, const struct http_call_request *request, const char *answer, const char *body) {
+static void expect_body(struct peer *peer, const struct http_call_request *request, const char *answer,
+                        const char *body) {
     struct told told = {0};
     ask(peer, request, answer, &told);
     if (told.failures) fail_msg("%s for: %s", told.failure_text, answer);
@@ -159,7 +161,9 @@ static void an_answer_until_the_end_of_the_connection_is_whole(void **state) {
 
 static void interim_answers_are_passed_over(void **state) {
     expect_body(*state, &post,
-                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" OK "Content-Length: 2\r\n\r\nok", "ok");
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" OK
+                "Content-Length: 2\r\n\r\nok",
+                "ok");
 }
 
 static void answers_without_a_body_end_with_their_head(void **state) {
@@ -173,7 +177,8 @@ static void answers_without_a_body_end_with_their_head(void **state) {
 }
 
 static void chunks_and_trailers_are_understood(void **state) {
-    expect_body(*state, &get, OK "Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nT: x\r\n\r\n", "abcde");
+    expect_body(*state, &get, OK "Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nT: x\r\n\r\n",
+                "abcde");
 }
 
 static void conflicting_lengths_are_a_failure(void **state) {
@@ -485,7 +490,8 @@ static void an_early_answer_is_read_though_the_peer_stopped_reading(void **state
     int descriptor;
     http_call(peer->fixture.pool, &request, &handler, &told);
     free(take_request(peer, &descriptor, "\r\n\r\n"));
-    http_raw_say(&peer->fixture, descriptor, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno");
+    http_raw_say(&peer->fixture, descriptor,
+                 "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno");
     http_fixture_wait(&peer->fixture, ENDED(told));
     assert_int_equal(told.ends, 1);
     assert_int_equal(told.status, 413);

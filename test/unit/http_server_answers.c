@@ -30,8 +30,8 @@ static int stop(void **state) {
 /* A request that the test holds, on a connection that will be closed after its answer. */
 static struct http_request *hold(struct http_fixture *fixture, const char *target, int *ret_descriptor) {
     char request[2000];
-    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: a\r\nX-Twice: one\r\nConnection: close\r\nx-twice: two\r\n\r\n",
-             target);
+    snprintf(request, sizeof request,
+             "GET %s HTTP/1.1\r\nHost: a\r\nX-Twice: one\r\nConnection: close\r\nx-twice: two\r\n\r\n", target);
     *ret_descriptor = http_raw_connect(fixture);
     fixture->held = NULL;
     http_raw_say(fixture, *ret_descriptor, request);
@@ -88,7 +88,8 @@ static void a_path_is_split_and_decoded(void **state) {
 }
 
 static void a_malformed_path_has_no_segments(void **state) {
-    static const char *const paths[] = {"*", "//", "/a//b", "/%", "/%4", "/%4/a", "/%zz", "/%00", "/%ff", "/%c3", "/a/b/c/d/e"};
+    static const char *const paths[] = {"*",    "//",   "/a//b", "/%",   "/%4",       "/%4/a",
+                                        "/%zz", "/%00", "/%ff",  "/%c3", "/a/b/c/d/e"};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) expect_segments(state, paths[i], -1, NULL);
 }
 
@@ -101,7 +102,8 @@ static void a_long_path_is_split_too(void **state) {
 
 static void parameters_are_decoded(void **state) {
     int descriptor;
-    struct http_request *request = hold(*state, "/hold?a=1&&na%6De=%C3%A4+b&flag&empty=&bad=%zz&a=2&eq=x=y", &descriptor);
+    struct http_request *request =
+        hold(*state, "/hold?a=1&&na%6De=%C3%A4+b&flag&empty=&bad=%zz&a=2&eq=x=y", &descriptor);
     assert_string_equal(http_request_parameter(request, "a"), "1");
     assert_string_equal(http_request_parameter(request, "name"), "ä b");
     assert_string_equal(http_request_parameter(request, "flag"), "");
@@ -149,8 +151,9 @@ static void headers_cannot_inject(void **state) {
                                           {"Server", "another"}};
     http_respond(request, 200, headers, 7, "body", 4, NULL);
     char *answer = finish(*state, descriptor);
-    assert_string_equal(answer, "HTTP/1.1 200 OK\r\nX-Value: a  Set-Cookie: b  \r\nDate: yesterday\r\nServer: another\r\n"
-                                "Content-Length: 4\r\nConnection: close\r\n\r\nbody");
+    assert_string_equal(answer,
+                        "HTTP/1.1 200 OK\r\nX-Value: a  Set-Cookie: b  \r\nDate: yesterday\r\nServer: another\r\n"
+                        "Content-Length: 4\r\nConnection: close\r\n\r\nbody");
     free(answer);
 }
 
@@ -386,7 +389,8 @@ static void hop_by_hop_headers_are_known(void **state) {
 
 static void what_connection_names_is_found(void **state) {
     (void)state;
-    const struct http_header headers[] = {{"Connection", "close, X-Internal"}, {"connection", "\tx-two ,"}, {"X", "x-three"}};
+    const struct http_header headers[] = {
+        {"Connection", "close, X-Internal"}, {"connection", "\tx-two ,"}, {"X", "x-three"}};
     assert_true(http_connection_names(headers, 3, "x-internal"));
     assert_true(http_connection_names(headers, 3, "X-Two"));
     assert_true(http_connection_names(headers, 3, "close"));

@@ -65,7 +65,8 @@ static size_t occurrences(const char *text, const char *of) {
 
 static void expect_answer(struct http_fixture *fixture, int descriptor, int status, const char *part) {
     char *answer = http_raw_read_answer(fixture, descriptor);
-    if (http_raw_status(answer) != status || !strstr(answer, part)) fail_msg("%d and %s wanted: %s", status, part, answer);
+    if (http_raw_status(answer) != status || !strstr(answer, part))
+        fail_msg("%d and %s wanted: %s", status, part, answer);
     free(answer);
 }
 
@@ -100,8 +101,8 @@ static void pipelined_requests_are_answered_in_order(void **state) {
                                              "POST /echo HTTP/1.0\r\nContent-Length: 3\r\n\r\nghi";
     char *answer = http_raw_ask(fixture, requests, sizeof requests - 1);
     assert_int_equal(occurrences(answer, "HTTP/1.1 200"), 4);
-    const char *first = strstr(answer, HELLO), *second = strstr(answer, "\r\n\r\nabcHTTP"), *third = strstr(answer, "\r\n\r\ndefHTTP"),
-               *last = strstr(answer, "\r\n\r\nghi");
+    const char *first = strstr(answer, HELLO), *second = strstr(answer, "\r\n\r\nabcHTTP"),
+               *third = strstr(answer, "\r\n\r\ndefHTTP"), *last = strstr(answer, "\r\n\r\nghi");
     assert_true(first && second && third && last && first < second && second < third && third < last);
     free(answer);
 }
@@ -210,7 +211,8 @@ static void bytes_may_come_one_by_one(void **state) {
 static void a_client_that_waits_is_told_to_continue(void **state) {
     struct http_fixture *fixture = *state;
     int descriptor = http_raw_connect(fixture);
-    http_raw_say(fixture, descriptor, "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+    http_raw_say(fixture, descriptor,
+                 "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
     char *interim = http_raw_read_until(fixture, descriptor, "\r\n\r\n");
     assert_string_equal(interim, "HTTP/1.1 100 Continue\r\n\r\n");
     free(interim);
@@ -224,7 +226,8 @@ static void a_client_that_waits_is_told_to_continue(void **state) {
 static void a_client_is_told_to_continue_only_when_the_body_is_wanted(void **state) {
     struct http_fixture *fixture = *state;
     int descriptor = http_raw_connect(fixture);
-    http_raw_say(fixture, descriptor, "POST /paused HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+    http_raw_say(fixture, descriptor,
+                 "POST /paused HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
     http_fixture_wait(fixture, fixture->held);
     for (int i = 0; i < 10; i++) http_fixture_turn(fixture);
     char byte;
@@ -240,7 +243,8 @@ static void a_client_is_told_to_continue_only_when_the_body_is_wanted(void **sta
 
 static void an_early_answer_to_a_client_that_waits_closes(void **state) {
     struct http_fixture *fixture = *state;
-    static const char request[] = "POST /early HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    static const char request[] =
+        "POST /early HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
     char *answer = http_raw_ask(fixture, request, sizeof request - 1);
     assert_int_equal(http_raw_status(answer), 404);
     assert_non_null(strstr(answer, "Connection: close\r\n"));
@@ -618,8 +622,10 @@ static void a_port_in_use_says_so(void **state) {
 
 static void malformed_addresses_are_refused(void **state) {
     (void)state;
-    static const char *const addresses[] = {"", "8400", "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000", ":8400", "127.0.0.1:x"};
-    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) expect_no_listening(addresses[i], "is no address");
+    static const char *const addresses[] = {"",      "8400",       "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000",
+                                            ":8400", "127.0.0.1:x"};
+    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++)
+        expect_no_listening(addresses[i], "is no address");
     expect_no_listening("unix:", "path of a unix socket");
     char longer[200] = "unix:/";
     memset(longer + 6, 'x', 150);

@@ -1,5 +1,5 @@
-/* What the server does not accept, one promise a test: the status is right, the connection is closed, the handler has not
- * seen a request. */
+/* What the server does not accept, one promise a test: the status is right, the connection is closed, the handler has
+ * not seen a request. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,9 +39,9 @@ static void check_refused(struct http_fixture *fixture, const char *request, siz
     free(answer);
 }
 
-#define REFUSED(name, status, request)                                        \
-    static void name(void **state) {                                          \
-        check_refused(*state, request, sizeof(request) - 1, status);          \
+#define REFUSED(name, status, request)                                                                                 \
+    static void name(void **state) {                                                                                   \
+        check_refused(*state, request, sizeof(request) - 1, status);                                                   \
     }
 
 #define H "Host: a\r\n"
@@ -76,7 +76,8 @@ REFUSED(a_coding_before_chunked_is_not_implemented, 501,
         "POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
 REFUSED(chunked_twice_is_refused, 400,
         "POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n")
-REFUSED(a_transfer_coding_in_http_1_0_is_refused, 400, "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+REFUSED(a_transfer_coding_in_http_1_0_is_refused, 400,
+        "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
 REFUSED(a_length_above_the_ceiling_is_refused_at_once, 413, "POST /echo HTTP/1.1\r\n" H "Content-Length: 1001\r\n\r\n")
 REFUSED(a_chunk_size_above_the_ceiling_is_refused_at_once, 413, CHUNKED "3e9\r\n")
 REFUSED(chunks_above_the_ceiling_together_are_refused, 413, CHUNKED "1\r\na\r\n3e8\r\n")
@@ -213,7 +214,8 @@ static void check_served(struct http_fixture *fixture, const char *request, cons
 }
 
 static void protocols_are_never_switched(void **state) {
-    check_served(*state, "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n", "{\"hello\":true}");
+    check_served(*state, "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n",
+                 "{\"hello\":true}");
 }
 
 static void bytes_behind_an_upgrade_are_the_next_request(void **state) {
@@ -224,7 +226,8 @@ static void bytes_behind_an_upgrade_are_the_next_request(void **state) {
 }
 
 static void well_formed_hosts_are_accepted(void **state) {
-    static const char *const hosts[] = {"a", "a.example:80", "127.0.0.1:8400", "[::1]", "[2001:db8::1]:8400", "a_b-c~%20", "a:"};
+    static const char *const hosts[] = {
+        "a", "a.example:80", "127.0.0.1:8400", "[::1]", "[2001:db8::1]:8400", "a_b-c~%20", "a:"};
     for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
         char request[200];
         snprintf(request, sizeof request, "GET /hello HTTP/1.1\r\nhOST: \t%s \r\nConnection: close\r\n\r\n", hosts[i]);
