@@ -1,5 +1,5 @@
-/* The main loop: the supervisor's channel, start, end, and the hourly retention. Everything that blocks is done by worker
- * threads; what they say to the supervisor goes through an outbox (wire_channel belongs to one thread). */
+/* The main loop: the supervisor's channel, start, end, and the hourly retention. Everything that blocks is done by
+ * worker threads; what they say to the supervisor goes through an outbox (wire_channel belongs to one thread). */
 #include "controller/controller.h"
 
 #include <errno.h>
@@ -110,15 +110,16 @@ static void send_outbox(uv_async_t *async) {
     for (struct outgoing *outgoing = take_outbox(process), *next; outgoing; outgoing = next) {
         next = outgoing->next;
         _cleanup_wire_message_ struct wire_message message = {0};
-        if (wire_decode(outgoing->bytes, outgoing->size, &message, NULL) >= 0) controller_say(&process->controller, &message);
+        if (wire_decode(outgoing->bytes, outgoing->size, &message, NULL) >= 0)
+            controller_say(&process->controller, &message);
         free(outgoing->bytes);
         free(outgoing);
     }
 }
 
 static void announce_routes(uint64_t generation, void *context) {
-    put_into_outbox(&(struct wire_message){.type = WIRE_routes_changed, .routes_changed = {.generation = generation}}, context,
-                    NULL);
+    put_into_outbox(&(struct wire_message){.type = WIRE_routes_changed, .routes_changed = {.generation = generation}},
+                    context, NULL);
 }
 
 /* ---- hearing ---- */
@@ -139,14 +140,11 @@ static void take_message(struct process *process, const struct wire_message *mes
     }
     switch (message->type) {
     case WIRE_ping:
-        controller_say(controller, &(struct wire_message){.type = WIRE_pong, .pong = {.sequence = message->ping.sequence}});
+        controller_say(controller,
+                       &(struct wire_message){.type = WIRE_pong, .pong = {.sequence = message->ping.sequence}});
         break;
-    case WIRE_gateway_up:
-        routing_gateway_up(controller->routing, message->gateway_up.gateway_id);
-        break;
-    case WIRE_gateway_down:
-        routing_gateway_down(controller->routing, message->gateway_down.gateway_id);
-        break;
+    case WIRE_gateway_up: routing_gateway_up(controller->routing, message->gateway_up.gateway_id); break;
+    case WIRE_gateway_down: routing_gateway_down(controller->routing, message->gateway_down.gateway_id); break;
     case WIRE_routes_used:
         routing_gateway_uses(controller->routing, message->routes_used.gateway_id, message->routes_used.generation,
                              message->routes_used.lowest);
@@ -244,7 +242,8 @@ static int take_lock(struct process *process, struct error **ret_error) {
     if (process->lock < 0) return error_set_errno(ret_error, ERROR_CONFIGURATION, errno, "open %s", path);
     uint64_t deadline = clock_monotonic_ms() + LOCK_WAIT_MS;
     while (flock(process->lock, LOCK_EX | LOCK_NB)) {
-        if (errno != EWOULDBLOCK && errno != EINTR) return error_set_errno(ret_error, ERROR_CONFIGURATION, errno, "lock %s", path);
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return error_set_errno(ret_error, ERROR_CONFIGURATION, errno, "lock %s", path);
         if (clock_monotonic_ms() >= deadline) {
             error_set(ret_error, ERROR_UNAVAILABLE, "lock %s: another controller holds it", path);
             return error_mark_transient(ret_error);
@@ -262,8 +261,9 @@ static void take_roots(struct process *process) {
         process->roots[process->root_count++] = real ? real : text_copy(root);
     }
     free(copy);
-    process->controller.registry = (struct registry_context){
-        .roots = (const char *const *)process->roots, .root_count = process->root_count, .file_maximum = MODEL_FILES_MAXIMUM};
+    process->controller.registry = (struct registry_context){.roots = (const char *const *)process->roots,
+                                                             .root_count = process->root_count,
+                                                             .file_maximum = MODEL_FILES_MAXIMUM};
 }
 
 static int open_parts(struct process *process, struct error **ret_error) {
@@ -296,8 +296,8 @@ static void close_handle(uv_handle_t *handle, void *context) {
     if (!uv_is_closing(handle)) uv_close(handle, NULL);
 }
 
-/* Running tasks are interrupted and stay `processing`. What is queued on libuv's pool is waited for by the last run of the
- * loop. */
+/* Running tasks are interrupted and stay `processing`. What is queued on libuv's pool is waited for by the last run of
+ * the loop. */
 static void close_parts(struct process *process) {
     struct controller *controller = &process->controller;
     engine_stop(controller->engine);
@@ -357,7 +357,8 @@ int controller_main(struct settings *settings) {
         watch_channel(&process);
         controller_say(&process.controller,
                        &(struct wire_message){
-                           .type = WIRE_hello, .hello = {.role = "controller", .version = SLIPWAY_VERSION, .pid = (uint64_t)getpid()}});
+                           .type = WIRE_hello,
+                           .hello = {.role = "controller", .version = SLIPWAY_VERSION, .pid = (uint64_t)getpid()}});
         uv_run(&loop, UV_RUN_DEFAULT);
     }
     close_parts(&process);

@@ -1,5 +1,5 @@
-/* What the engine's own files share: who runs (replicas.c), which gateway uses what (routing.c), pins, health, the work of
- * one task (engine_task.c, engine_undo.c), reconciliation and retention. The API's files do not include this.
+/* What the engine's own files share: who runs (replicas.c), which gateway uses what (routing.c), pins, health, the work
+ * of one task (engine_task.c, engine_undo.c), reconciliation and retention. The API's files do not include this.
  *
  * Order of locks, outermost first: the engine's package gate, the store's mutex; the engine's own mutex, replicas' and
  * routing's are leaves: nothing is called while they are held. No step waits for anything inside a transaction.
@@ -14,7 +14,8 @@
 struct replicas *replicas_new(void);
 void replicas_free(struct replicas *replicas);
 /* `on_change` is told the id after each event, on the thread that brought it, with no lock held. */
-void replicas_observe(struct replicas *replicas, void (*on_change)(const char *replica_id, void *context), void *context);
+void replicas_observe(struct replicas *replicas, void (*on_change)(const char *replica_id, void *context),
+                      void *context);
 /* From the target's listener. */
 void replicas_take_event(struct replicas *replicas, const struct target_event *event);
 /* A start is about to be asked for: what was said of a former life of this id (final_down) no longer counts. */
@@ -27,11 +28,12 @@ char **replicas_list(struct replicas *replicas, size_t *ret_count);
 /* Counts every event, so that a waiter can look, and then wait for what it has not seen. */
 uint64_t replicas_version(struct replicas *replicas);
 /* Waits until the version is another one. False at the deadline (clock_monotonic_ms()) or when *interrupted. */
-bool replicas_wait_change(struct replicas *replicas, uint64_t version, uint64_t deadline_ms, const atomic_bool *interrupted);
+bool replicas_wait_change(struct replicas *replicas, uint64_t version, uint64_t deadline_ms,
+                          const atomic_bool *interrupted);
 /* Something besides events changed (somebody's `interrupted`, a reservation): all who wait look again. */
 void replicas_wake(struct replicas *replicas);
-/* Why it is down, as an error with its causes: the exit, what the runner said, the last lines of its log, and whether it
- * looks like want of memory. DEPLOYMENT; caller frees. */
+/* Why it is down, as an error with its causes: the exit, what the runner said, the last lines of its log, and whether
+ * it looks like want of memory. DEPLOYMENT; caller frees. */
 struct error *replica_last_words(const char *replica_id, const struct replica_view *view);
 
 /* ---- which gateway uses what (routing.c, R2) ---- */
@@ -79,8 +81,8 @@ int replica_row_insert(struct store_transaction *tx, const char *deployment_id, 
 /* State, owner and event; `why` goes into the event. */
 int replica_row_set_state(struct store_transaction *tx, const char *deployment_id, const struct replica_row *row,
                           const char *state, const char *task_id, const char *why, struct error **ret_error);
-int replica_row_delete(struct store_transaction *tx, const char *deployment_id, const char *replica_id, const char *task_id,
-                       const char *why, struct error **ret_error);
+int replica_row_delete(struct store_transaction *tx, const char *deployment_id, const char *replica_id,
+                       const char *task_id, const char *why, struct error **ret_error);
 /* Asks the target to have it, unless it is up. Any thread, outside transactions. */
 int replica_start(struct controller *controller, const struct deployment *deployment, const struct revision *revision,
                   const struct replica_row *row, struct error **ret_error);
@@ -91,10 +93,11 @@ int replica_start(struct controller *controller, const struct deployment *deploy
 uint64_t admission_estimate(uint64_t size_bytes, uint64_t seen_bytes);
 /* Of `present` bytes reserved, those whose replicas are about to go (draining, stopping). */
 int admission_leaving(struct store_transaction *tx, uint64_t *ret_bytes, struct error **ret_error);
-/* Marks warm replicas `stopping` for task_id until `admission` and what is warm fit together; the retire tasks of the sets
- * that went end done. *ret_note: "…stopped early…" or NULL; caller frees. After admission_check() and the rows' insertion. */
-int admission_evict(struct controller *controller, struct store_transaction *tx, const char *task_id, uint64_t budget_bytes,
-                    char **ret_note, struct error **ret_error);
+/* Marks warm replicas `stopping` for task_id until `admission` and what is warm fit together; the retire tasks of the
+ * sets that went end done. *ret_note: "…stopped early…" or NULL; caller frees. After admission_check() and the rows'
+ * insertion. */
+int admission_evict(struct controller *controller, struct store_transaction *tx, const char *task_id,
+                    uint64_t budget_bytes, char **ret_note, struct error **ret_error);
 /* The same arithmetic with `spare_bytes` counted as free (recreate: what the old revision holds). */
 int admission_check_with(struct controller *controller, struct store_transaction *tx, const char *package_digest,
                          int64_t memory_bytes, int64_t count, uint64_t spare_bytes, struct admission *ret_admission,
@@ -105,8 +108,8 @@ int admission_check_with(struct controller *controller, struct store_transaction
 int pin_package(struct store_transaction *tx, const char *digest, const char *holder, const char *task_id,
                 struct error **ret_error);
 int pin_release(struct store_transaction *tx, const char *holder, struct error **ret_error);
-/* Releases what the revision (0: every revision of the deployment) and the task (NULL: none) hold, and removes the packages
- * that nothing holds then. Takes the package gate. Blocking. */
+/* Releases what the revision (0: every revision of the deployment) and the task (NULL: none) hold, and removes the
+ * packages that nothing holds then. Takes the package gate. Blocking. */
 int pins_let_go(struct controller *controller, const char *deployment_id, int64_t revision, const char *task_id,
                 struct error **ret_error);
 /* Held while a package is pinned that may be on its way out, and while one is removed. */
@@ -133,8 +136,8 @@ struct engine_run {
     struct engine *engine;
     pthread_t thread;
     enum engine_interruption interruption; /* under the engine's mutex, as are the next three */
-    bool committed;                        /* past the point of no return: a cancel comes too late */
-    bool undoing;                          /* only the engine's stop interrupts */
+    bool committed; /* past the point of no return: a cancel comes too late */
+    bool undoing; /* only the engine's stop interrupts */
     bool finished;
     struct engine_run *next;
 };
@@ -160,19 +163,18 @@ void engine_tell_step(struct engine_run *run, const char *step);
  * start goes on. */
 int engine_undo(struct step_run *run, enum task_status ending, const struct error *why, struct error **ret_error);
 /* The deployment is gone: `inactive`, its names free. */
-int engine_make_inactive(struct store_transaction *tx, const char *deployment_id, const char *task_id, const char *message,
-                         struct error **ret_error);
+int engine_make_inactive(struct store_transaction *tx, const char *deployment_id, const char *task_id,
+                         const char *message, struct error **ret_error);
 
 int reconcile_run(struct controller *controller, struct error **ret_error);
 /* Deletes what is older than the settings keep, and checkpoints. Blocking. */
 int retention_run(struct controller *controller, struct error **ret_error);
 
 /* The first column of the first row: 1 and *ret_number, 0 when there is no row, or negative. */
-#define store_ask_number(tx, ret_number, ret_error, ...)                                \
-    ({                                                                                  \
-        _cleanup_rows_ struct store_rows *rows_ = NULL;                                 \
-        int result_ = store_query((tx), &rows_, (ret_error), __VA_ARGS__);              \
-        if (result_ >= 0 && (result_ = store_next(rows_, (ret_error))) > 0)             \
-            *(ret_number) = store_number(rows_, 0);                                     \
-        result_;                                                                        \
+#define store_ask_number(tx, ret_number, ret_error, ...)                                                               \
+    ({                                                                                                                 \
+        _cleanup_rows_ struct store_rows *rows_ = NULL;                                                                \
+        int result_ = store_query((tx), &rows_, (ret_error), __VA_ARGS__);                                             \
+        if (result_ >= 0 && (result_ = store_next(rows_, (ret_error))) > 0) *(ret_number) = store_number(rows_, 0);    \
+        result_;                                                                                                       \
     })

@@ -1,6 +1,6 @@
-/* The engine: which task runs when. One thread of its own looks at the store whenever something changed or a time has come;
- * each task that runs has a worker thread (engine_task.c). Nothing polls: the thread sleeps until it is woken, or until the
- * next time that the rows name (a retire task's not_before, a deadline). */
+/* The engine: which task runs when. One thread of its own looks at the store whenever something changed or a time has
+ * come; each task that runs has a worker thread (engine_task.c). Nothing polls: the thread sleeps until it is woken, or
+ * until the next time that the rows name (a retire task's not_before, a deadline). */
 #include <stdlib.h>
 #include <time.h>
 
@@ -192,7 +192,8 @@ static size_t count_running(struct engine *engine) {
     return count;
 }
 
-/* Takes the task; false when there is no thread for it now. The list of runs is the engine's thread's own; what others touch in a run is under the mutex. */
+/* Takes the task; false when there is no thread for it now. The list of runs is the engine's thread's own; what others
+ * touch in a run is under the mutex. */
 static bool start_run(struct engine *engine, struct task *task) {
     struct engine_run *run = mem_new(struct engine_run);
     run->engine = engine;
@@ -200,7 +201,8 @@ static bool start_run(struct engine *engine, struct task *task) {
     run->run.task = *task;
     *task = (struct task){0};
     int64_t left = run->run.task.deadline - clock_wall_ms();
-    run->run.deadline_ms = run->run.task.deadline ? clock_monotonic_ms() + (uint64_t)(left > 0 ? left : 0) : UINT64_MAX / 2;
+    run->run.deadline_ms =
+        run->run.task.deadline ? clock_monotonic_ms() + (uint64_t)(left > 0 ? left : 0) : UINT64_MAX / 2;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
@@ -283,8 +285,11 @@ static int claim(struct engine *engine, struct store_transaction *tx, struct tas
     if (result <= 0) return result;
     _cleanup_task_ struct task task = {0};
     if ((result = task_load(tx, id, &task, ret_error)) < 0) return result;
-    int64_t deadline = has_deadline(&task) ? clock_wall_ms() + (int64_t)engine->controller->settings->deploy_processing_deadline_ms : 0;
-    if ((result = store_run(tx, NULL, ret_error, "UPDATE tasks SET deadline = ? WHERE id = ?", "it", deadline, id)) < 0 ||
+    int64_t deadline = has_deadline(&task)
+                           ? clock_wall_ms() + (int64_t)engine->controller->settings->deploy_processing_deadline_ms
+                           : 0;
+    if ((result = store_run(tx, NULL, ret_error, "UPDATE tasks SET deadline = ? WHERE id = ?", "it", deadline, id)) <
+            0 ||
         (result = task_set_status(tx, id, TASK_PROCESSING, NULL, NULL, ret_error)) < 0)
         return result;
     task_clear(&task);
@@ -296,10 +301,11 @@ static int claim(struct engine *engine, struct store_transaction *tx, struct tas
 static int fail_overdue(struct engine *engine, struct store_transaction *tx, struct error **ret_error) {
     struct store_rows *rows = NULL;
     _cleanup_free_ char *id = NULL;
-    int result = store_query(tx, &rows, ret_error,
-                             "SELECT id FROM tasks WHERE status = 'pending' AND leader_id IS NULL AND deadline > 0 AND deadline <= ? "
-                             "LIMIT 1",
-                             "i", clock_wall_ms());
+    int result = store_query(
+        tx, &rows, ret_error,
+        "SELECT id FROM tasks WHERE status = 'pending' AND leader_id IS NULL AND deadline > 0 AND deadline <= ? "
+        "LIMIT 1",
+        "i", clock_wall_ms());
     if (result < 0 || (result = ask_id(rows, &id, ret_error)) <= 0) return result;
     (void)engine;
     _cleanup_task_ struct task task = {0};
@@ -307,17 +313,19 @@ static int fail_overdue(struct engine *engine, struct store_transaction *tx, str
     error_set(&error, ERROR_DEPLOYMENT, "Deployment task is pending too long.");
     if ((result = task_load(tx, id, &task, ret_error)) < 0 ||
         (result = task_set_status(tx, id, TASK_FAILED, error->message, error, ret_error)) < 0 ||
-        (result = deployment_set_status(tx, task.deployment_id, DEPLOYMENT_FAILED, error->message, error, id, ret_error)) < 0)
+        (result = deployment_set_status(tx, task.deployment_id, DEPLOYMENT_FAILED, error->message, error, id,
+                                        ret_error)) < 0)
         return result;
     return 1;
 }
 
 /* `processing` tasks: those canceled are interrupted; those of a former process are resumed. */
-static int look_at_processing(struct engine *engine, struct store_transaction *tx, struct task **ret_resumed, size_t *ret_count,
-                              bool *ret_canceled, struct error **ret_error) {
+static int look_at_processing(struct engine *engine, struct store_transaction *tx, struct task **ret_resumed,
+                              size_t *ret_count, bool *ret_canceled, struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int result = store_query(tx, &rows, ret_error,
-                             "SELECT id, cancel_requested FROM tasks WHERE status = 'processing' AND leader_id IS NULL", "");
+    int result =
+        store_query(tx, &rows, ret_error,
+                    "SELECT id, cancel_requested FROM tasks WHERE status = 'processing' AND leader_id IS NULL", "");
     if (result < 0) return result;
     while ((result = store_next(rows, ret_error)) > 0) {
         const char *id = store_text(rows, 0);
@@ -341,10 +349,11 @@ static int look_at_processing(struct engine *engine, struct store_transaction *t
 static int find_next_time(struct store_transaction *tx, int64_t *ret_wall_ms, struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
     int64_t now = clock_wall_ms();
-    int result = store_query(tx, &rows, ret_error,
-                             "SELECT min(CASE WHEN not_before > ? THEN not_before WHEN deadline > 0 THEN deadline END) FROM tasks "
-                             "WHERE status = 'pending' AND leader_id IS NULL",
-                             "i", now);
+    int result = store_query(
+        tx, &rows, ret_error,
+        "SELECT min(CASE WHEN not_before > ? THEN not_before WHEN deadline > 0 THEN deadline END) FROM tasks "
+        "WHERE status = 'pending' AND leader_id IS NULL",
+        "i", now);
     if (result < 0 || (result = store_next(rows, ret_error)) < 0) return result;
     *ret_wall_ms = store_is_null(rows, 0) ? INT64_MAX : store_number(rows, 0);
     return 0;
@@ -382,7 +391,8 @@ static int look_at_store(struct engine *engine, struct look *look, struct error 
     if (result < 0 ||
         (result = look_at_processing(engine, tx, &look->tasks, &look->count, &look->canceled, ret_error)) < 0 ||
         (result = claim_all(engine, tx, look, ret_error)) < 0 ||
-        (result = store_ask_number(tx, &look->generation, ret_error, "SELECT generation FROM routing WHERE one = 1", "")) < 0 ||
+        (result = store_ask_number(tx, &look->generation, ret_error, "SELECT generation FROM routing WHERE one = 1",
+                                   "")) < 0 ||
         (result = find_next_time(tx, &look->next_wall_ms, ret_error)) < 0)
         return result;
     return look->changed ? store_commit(TAKE(tx), ret_error) : 0;
@@ -394,8 +404,10 @@ static uint64_t interrupt_overdue(struct engine *engine, bool *ret_any) {
     pthread_mutex_lock(&engine->mutex);
     for (struct engine_run *run = engine->runs; run; run = run->next) {
         if (run->interruption != ENGINE_GOES_ON || run->undoing) continue;
-        if (run->run.deadline_ms <= now) *ret_any |= interrupt(run, ENGINE_OVERDUE);
-        else if (run->run.deadline_ms < next) next = run->run.deadline_ms;
+        if (run->run.deadline_ms <= now)
+            *ret_any |= interrupt(run, ENGINE_OVERDUE);
+        else if (run->run.deadline_ms < next)
+            next = run->run.deadline_ms;
     }
     pthread_mutex_unlock(&engine->mutex);
     return next;

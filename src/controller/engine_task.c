@@ -1,6 +1,6 @@
-/* The work of one task, on its own thread: its steps in their order, each recorded before it begins, tried again where that
- * can help; then the end, good or bad. What cannot be recorded (a full disk) is tried again until it can: a task never ends
- * otherwise than in the store. */
+/* The work of one task, on its own thread: its steps in their order, each recorded before it begins, tried again where
+ * that can help; then the end, good or bad. What cannot be recorded (a full disk) is tried again until it can: a task
+ * never ends otherwise than in the store. */
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -20,7 +20,8 @@ static bool persist(struct engine_run *run, recording record, void *context) {
         _cleanup_error_ struct error *error = NULL;
         if (record(run, context, &error) >= 0) return true;
         _cleanup_free_ char *text = error_text(error);
-        log_write(LOG_WARNING, "a task cannot be recorded now; tried again", "task", run->run.task.id, "error", text, NULL);
+        log_write(LOG_WARNING, "a task cannot be recorded now; tried again", "task", run->run.task.id, "error", text,
+                  NULL);
         if (!engine_rest(run->engine, RECORD_RETRY_MS)) return false;
     }
 }
@@ -41,12 +42,13 @@ static int record_step(struct engine_run *run, void *context, struct error **ret
     struct task *task = &run->run.task;
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     int result = begin(run, &tx, ret_error);
-    if (result < 0 || (result = store_run(tx, NULL, ret_error,
-                                          "UPDATE tasks SET step = ?, attempts = ?, updated_at = ? WHERE id = ?", "tiit",
-                                          attempt->step, attempt->number, clock_wall_ms(), task->id)) < 0)
+    if (result < 0 ||
+        (result = store_run(tx, NULL, ret_error, "UPDATE tasks SET step = ?, attempts = ?, updated_at = ? WHERE id = ?",
+                            "tiit", attempt->step, attempt->number, clock_wall_ms(), task->id)) < 0)
         return result;
-    _cleanup_free_ char *words = attempt->number > 1 ? text_format("%s, attempt %lld", attempt->step, (long long)attempt->number)
-                                                     : text_copy(attempt->step);
+    _cleanup_free_ char *words = attempt->number > 1
+                                     ? text_format("%s, attempt %lld", attempt->step, (long long)attempt->number)
+                                     : text_copy(attempt->step);
     if ((result = event_add(tx, "task_step", task->deployment_id, task->id, words, NULL, ret_error)) < 0 ||
         (result = step_commit(&run->run, TAKE(tx), ret_error)) < 0)
         return result;
@@ -65,7 +67,8 @@ static uint64_t backoff_of(const struct settings *settings, int64_t attempt) {
 static int record_retry(struct engine_run *run, void *context, struct error **ret_error) {
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     int result = begin(run, &tx, ret_error);
-    if (result < 0 || (result = event_add(tx, "task_step", run->run.task.deployment_id, run->run.task.id, context, NULL, ret_error)) < 0)
+    if (result < 0 || (result = event_add(tx, "task_step", run->run.task.deployment_id, run->run.task.id, context, NULL,
+                                          ret_error)) < 0)
         return result;
     return step_commit(&run->run, TAKE(tx), ret_error);
 }
@@ -76,8 +79,8 @@ static bool try_again(struct engine_run *run, const struct error *error, int64_t
     if (!error || !error->transient || attempt >= (int64_t)settings->task_attempts) return false;
     _cleanup_free_ char *text = error_text(error);
     uint64_t pause = backoff_of(settings, attempt);
-    _cleanup_free_ char *words = text_format("%s failed and is tried again in %llu ms: %s", run->run.task.step,
-                                             (unsigned long long)pause, text);
+    _cleanup_free_ char *words =
+        text_format("%s failed and is tried again in %llu ms: %s", run->run.task.step, (unsigned long long)pause, text);
     return persist(run, record_retry, words) && engine_pause(run, pause);
 }
 
@@ -92,7 +95,7 @@ static int run_step(struct engine_run *run, const char *name, struct error **ret
         int result = step_check(&run->run, &error);
         if (result >= 0) result = step(&run->run, &error);
         if (result >= 0) return 0;
-        if (!error) error_set(&error, (enum error_class)-result, "%s failed", name);
+        if (!error) error_set(&error, (enum error_class) - result, "%s failed", name);
         if (!atomic_load(&run->run.interrupted) && try_again(run, error, number)) {
             error_free(error);
             continue;
@@ -109,7 +112,9 @@ static int run_steps(struct engine_run *run, struct error **ret_error) {
         if (text_equal(steps[known], run->run.task.step)) i = known;
     for (; steps[i]; i++) {
         int result = run_step(run, steps[i], ret_error);
-        if (result < 0) return error_wrap(ret_error, "%s %s", run->run.task.kind, run->run.task.model_id ? run->run.task.model_id : "");
+        if (result < 0)
+            return error_wrap(ret_error, "%s %s", run->run.task.kind,
+                              run->run.task.model_id ? run->run.task.model_id : "");
     }
     return 0;
 }
@@ -158,7 +163,8 @@ static bool is_canceled(struct engine_run *run) {
 static void decide_ending(struct engine_run *run, struct error *error, struct ending *ending) {
     *ending = (struct ending){.status = TASK_FAILED, .error = error};
     enum engine_interruption interruption = engine_interruption_of(run);
-    if (interruption == ENGINE_GOES_ON && error->class == ERROR_UNAVAILABLE && is_canceled(run)) interruption = ENGINE_CANCELED;
+    if (interruption == ENGINE_GOES_ON && error->class == ERROR_UNAVAILABLE && is_canceled(run))
+        interruption = ENGINE_CANCELED;
     switch (interruption) {
     case ENGINE_CANCELED:
         ending->status = TASK_CANCELED;

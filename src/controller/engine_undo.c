@@ -1,8 +1,9 @@
 /* The bad end of a task: what it did is put right, then task and deployment are told so in one transaction.
  *
- * Up to the switch nothing that serves was touched (but by `recreate`, whose old revision is brought back): what was started
- * is stopped, what was taken over warm is warm again, the package is let go. Behind the switch there is no way back: the new
- * revision serves, and the task's failure is one of cleaning up. Every part can be run again after a kill. */
+ * Up to the switch nothing that serves was touched (but by `recreate`, whose old revision is brought back): what was
+ * started is stopped, what was taken over warm is warm again, the package is let go. Behind the switch there is no way
+ * back: the new revision serves, and the task's failure is one of cleaning up. Every part can be run again after a
+ * kill. */
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -24,8 +25,8 @@ static int turn_back(struct step_run *run, struct store_transaction *tx, struct 
     for (size_t i = 0; i < rows.count && result >= 0; i++) {
         const struct replica_row *row = &rows.rows[i];
         if (!step_is_coming(row, run->task.id, run->task.revision)) continue;
-        result = replica_row_set_state(tx, run->task.deployment_id, row, row->warm_until ? "warm" : "stopping", run->task.id,
-                                       "undone", ret_error);
+        result = replica_row_set_state(tx, run->task.deployment_id, row, row->warm_until ? "warm" : "stopping",
+                                       run->task.id, "undone", ret_error);
     }
     return result;
 }
@@ -34,11 +35,14 @@ static int stop_what_was_started(struct step_run *run, const struct step_state *
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     int result = 0;
     if (is_kind(run, "restart") && (result = step_wait_drained(run, state->generation, ret_error)) < 0) return result;
-    if ((result = store_begin(run->controller->store, &tx, ret_error)) < 0 || (result = turn_back(run, tx, ret_error)) < 0)
+    if ((result = store_begin(run->controller->store, &tx, ret_error)) < 0 ||
+        (result = turn_back(run, tx, ret_error)) < 0)
         return result;
-    if (is_kind(run, "restart") && (result = step_move_rows(tx, run, "draining", "stopping", NULL, ret_error)) < 0) return result;
+    if (is_kind(run, "restart") && (result = step_move_rows(tx, run, "draining", "stopping", NULL, ret_error)) < 0)
+        return result;
     if ((result = step_commit(run, TAKE(tx), ret_error)) < 0) return result;
-    /* A process that does not end keeps its row and reservation until it is reaped (health.c); the task does not wait for it. */
+    /* A process that does not end keeps its row and reservation until it is reaped (health.c); the task does not wait
+     * for it. */
     _cleanup_error_ struct error *error = NULL;
     if (step_finish_stopping(run, &error) >= 0 || !engine_is_stopping(run->controller->engine)) return 0;
     return step_canceled(ret_error);
@@ -68,7 +72,8 @@ static int route_old(struct step_run *run, const struct step_state *state, struc
     return 0;
 }
 
-/* Those that only drained serve again; for those that were stopped rows are inserted. They fitted before: no admission. */
+/* Those that only drained serve again; for those that were stopped rows are inserted. They fitted before: no admission.
+ */
 static int bring_back_rows(struct step_run *run, const struct step_state *state, struct error **ret_error) {
     _cleanup_replica_rows_ struct replica_rows rows = {0};
     _cleanup_transaction_ struct store_transaction *tx = NULL;
@@ -105,7 +110,8 @@ static int give_old_up(struct step_run *run, const struct step_state *state, str
 }
 
 /* *ret_words: how that went, for the message. */
-static int bring_old_back(struct step_run *run, const struct step_state *state, char **ret_words, struct error **ret_error) {
+static int bring_old_back(struct step_run *run, const struct step_state *state, char **ret_words,
+                          struct error **ret_error) {
     int result = bring_back_rows(run, state, ret_error);
     if (result < 0) return result;
     _cleanup_error_ struct error *error = NULL;
@@ -126,13 +132,14 @@ static int let_package_go(struct step_run *run, bool deployment_goes, struct err
     struct controller *controller = run->controller;
     if (!is_kind(run, "deploy") && !is_kind(run, "update")) return 0;
     controller->packages->abandon(controller->package_store, run->task.id);
-    return pins_let_go(controller, run->task.deployment_id, deployment_goes ? 0 : run->task.revision, run->task.id, ret_error);
+    return pins_let_go(controller, run->task.deployment_id, deployment_goes ? 0 : run->task.revision, run->task.id,
+                       ret_error);
 }
 
 /* ---- telling ---- */
 
-int engine_make_inactive(struct store_transaction *tx, const char *deployment_id, const char *task_id, const char *message,
-                         struct error **ret_error) {
+int engine_make_inactive(struct store_transaction *tx, const char *deployment_id, const char *task_id,
+                         const char *message, struct error **ret_error) {
     int result = deployment_set_status(tx, deployment_id, DEPLOYMENT_INACTIVE, message, NULL, task_id, ret_error);
     if (result < 0) return result;
     return store_run(tx, NULL, ret_error, "DELETE FROM route_names WHERE deployment_id = ?", "t", deployment_id);
@@ -143,7 +150,7 @@ struct telling {
     enum task_status ending;
     const struct error *why;
     char *detail; /* of the task */
-    char *words;  /* the deployment's message */
+    char *words; /* the deployment's message */
 };
 
 static void telling_clear(struct telling *telling) {
@@ -191,11 +198,13 @@ static int tell_deployment(struct step_run *run, struct store_transaction *tx, c
     if (telling->ending == TASK_CANCELED && is_kind(run, "deploy") && !deployment->serving_revision)
         return engine_make_inactive(tx, deployment->id, run->task.id, telling->words, ret_error);
     if (is_put_back(run, telling)) return tell_put_back(run, tx, telling, ret_error);
-    return deployment_set_status(tx, deployment->id, DEPLOYMENT_FAILED, telling->words, telling->why, run->task.id, ret_error);
+    return deployment_set_status(tx, deployment->id, DEPLOYMENT_FAILED, telling->words, telling->why, run->task.id,
+                                 ret_error);
 }
 
 /* The reason that engine_cancel() left in the row. */
-static int load_reason(struct step_run *run, struct store_transaction *tx, char **ret_reason, struct error **ret_error) {
+static int load_reason(struct step_run *run, struct store_transaction *tx, char **ret_reason,
+                       struct error **ret_error) {
     _cleanup_task_ struct task task = {0};
     int result = task_load(tx, run->task.id, &task, ret_error);
     if (result >= 0) *ret_reason = task.detail ? text_format("canceled: %s", task.detail) : text_copy("canceled");
@@ -215,9 +224,12 @@ static int tell(struct step_run *run, const struct step_state *state, enum task_
     __attribute__((cleanup(telling_clear))) struct telling telling = {.ending = ending, .why = why};
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     int result = store_begin(run->controller->store, &tx, ret_error);
-    if (result < 0 || (result = deployment_load(tx, run->task.deployment_id, &telling.deployment, ret_error)) < 0) return result;
-    if (why) telling.detail = error_text(why);
-    else if ((result = load_reason(run, tx, &telling.detail, ret_error)) < 0) return result;
+    if (result < 0 || (result = deployment_load(tx, run->task.deployment_id, &telling.deployment, ret_error)) < 0)
+        return result;
+    if (why)
+        telling.detail = error_text(why);
+    else if ((result = load_reason(run, tx, &telling.detail, ret_error)) < 0)
+        return result;
     telling.words = words_of(&telling, old_words);
     if ((result = tell_deployment(run, tx, state, &telling, ret_error)) < 0 ||
         (result = task_set_status(tx, run->task.id, ending, telling.detail, why, ret_error)) < 0)
@@ -225,11 +237,13 @@ static int tell(struct step_run *run, const struct step_state *state, enum task_
     return step_commit(run, TAKE(tx), ret_error);
 }
 
-static int is_leaving_for_good(struct step_run *run, enum task_status ending, bool *ret_goes, struct error **ret_error) {
+static int is_leaving_for_good(struct step_run *run, enum task_status ending, bool *ret_goes,
+                               struct error **ret_error) {
     _cleanup_deployment_ struct deployment deployment = {0};
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     int result = store_begin(run->controller->store, &tx, ret_error);
-    if (result < 0 || (result = deployment_load(tx, run->task.deployment_id, &deployment, ret_error)) < 0) return result;
+    if (result < 0 || (result = deployment_load(tx, run->task.deployment_id, &deployment, ret_error)) < 0)
+        return result;
     *ret_goes = ending == TASK_CANCELED && is_kind(run, "deploy") && !deployment.serving_revision;
     return 0;
 }

@@ -1,6 +1,6 @@
-/* Health: what the death and the return of replicas does to their deployment. A serving replica that is down shows in the
- * message while the supervisor brings it back; one that is given up leaves the routes, and its deployment is `failed` with
- * its last words while the others go on serving. Runs on the engine's thread, one event at a time. */
+/* Health: what the death and the return of replicas does to their deployment. A serving replica that is down shows in
+ * the message while the supervisor brings it back; one that is given up leaves the routes, and its deployment is
+ * `failed` with its last words while the others go on serving. Runs on the engine's thread, one event at a time. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +22,7 @@ char *health_base_message(struct controller *controller, const char *target_json
 
 struct census {
     size_t serving, up;
-    char *cause;      /* of the first that is down */
+    char *cause; /* of the first that is down */
     char *last_words; /* of the first that was given up */
 };
 
@@ -40,17 +40,21 @@ static void count_serving(struct controller *controller, const struct replica_ro
         if (given_up) continue;
         struct replica_view view;
         replicas_get(controller->replicas, row->id, &view);
-        if (view.up) census->up++;
-        else if (!census->cause) census->cause = text_copy(view.cause ? view.cause : "starting");
+        if (view.up)
+            census->up++;
+        else if (!census->cause)
+            census->cause = text_copy(view.cause ? view.cause : "starting");
         replica_view_clear(&view);
     }
 }
 
-static int load_last_words(struct store_transaction *tx, const char *deployment_id, char **ret_words, struct error **ret_error) {
+static int load_last_words(struct store_transaction *tx, const char *deployment_id, char **ret_words,
+                           struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int result = store_query(tx, &rows, ret_error,
-                             "SELECT last_words FROM replicas WHERE deployment_id = ? AND state = 'failed' ORDER BY created_at LIMIT 1",
-                             "t", deployment_id);
+    int result = store_query(
+        tx, &rows, ret_error,
+        "SELECT last_words FROM replicas WHERE deployment_id = ? AND state = 'failed' ORDER BY created_at LIMIT 1", "t",
+        deployment_id);
     if (result < 0 || (result = store_next(rows, ret_error)) <= 0) return result;
     *ret_words = store_text_copy(rows, 0);
     return 0;
@@ -58,14 +62,16 @@ static int load_last_words(struct store_transaction *tx, const char *deployment_
 
 static int set_failed(struct store_transaction *tx, const struct deployment *deployment, const struct census *census,
                       struct error **ret_error) {
-    _cleanup_free_ char *words = text_format("%zu of %zu" DOWN_WORDS ": %s", census->up, census->serving, census->last_words);
+    _cleanup_free_ char *words =
+        text_format("%zu of %zu" DOWN_WORDS ": %s", census->up, census->serving, census->last_words);
     _cleanup_error_ struct error *error = NULL;
     error_set(&error, ERROR_DEPLOYMENT, "%s", census->last_words);
     return deployment_set_status(tx, deployment->id, DEPLOYMENT_FAILED, words, error, NULL, ret_error);
 }
 
-static int set_active_message(struct controller *controller, struct store_transaction *tx, const struct deployment *deployment,
-                              const struct census *census, struct error **ret_error) {
+static int set_active_message(struct controller *controller, struct store_transaction *tx,
+                              const struct deployment *deployment, const struct census *census,
+                              struct error **ret_error) {
     bool all_up = census->up == census->serving;
     if (all_up && !is_health_message(deployment->message)) return 0;
     _cleanup_free_ char *message =
@@ -108,8 +114,9 @@ static void replica_known_clear(struct replica_known *known) {
 static int load_known(struct store_transaction *tx, const char *replica_id, struct replica_known *ret_known,
                       struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int result = store_query(tx, &rows, ret_error, "SELECT deployment_id, task_id, state, revision FROM replicas WHERE id = ?",
-                             "t", replica_id);
+    int result =
+        store_query(tx, &rows, ret_error, "SELECT deployment_id, task_id, state, revision FROM replicas WHERE id = ?",
+                    "t", replica_id);
     if (result < 0 || (result = store_next(rows, ret_error)) <= 0) return result;
     *ret_known = (struct replica_known){
         .deployment_id = store_text_copy(rows, 0),
@@ -127,8 +134,8 @@ static int give_up(struct controller *controller, struct store_transaction *tx, 
     _cleanup_error_ struct error *error = replica_last_words(replica_id, view);
     _cleanup_free_ char *words = error_text(error);
     int result = store_run(tx, NULL, ret_error,
-                           "UPDATE replicas SET state = 'failed', reserved_bytes = 0, last_words = ? WHERE id = ?", "tt", words,
-                           replica_id);
+                           "UPDATE replicas SET state = 'failed', reserved_bytes = 0, last_words = ? WHERE id = ?",
+                           "tt", words, replica_id);
     if (result < 0 || (result = event_add(tx, "replica", known->deployment_id, NULL, words, NULL, ret_error)) < 0 ||
         (result = step_route_serving(tx, known->deployment_id, ret_error)) < 0 ||
         (result = step_next_generation(tx, ret_generation, ret_error)) < 0)
@@ -140,9 +147,12 @@ static int serving_changed(struct controller *controller, struct store_transacti
                            const struct replica_known *known, const struct replica_view *view, int64_t *ret_generation,
                            struct error **ret_error) {
     if (view->final_down) return give_up(controller, tx, replica_id, known, view, ret_generation, ret_error);
-    if (view->up || view->cause) {
-        _cleanup_free_ char *words = view->up ? text_format("replica %s is up", replica_id)
-                                              : text_format("replica %s is down: %s", replica_id, view->cause);
+    bool died = view->cause && !view->pid; /* and not: is being started again */
+    if (view->up || died) {
+        _cleanup_free_ char *words =
+            view->up    ? text_format("replica %s is up", replica_id)
+            : view->pid ? text_format("replica %s is started again; it went down: %s", replica_id, view->cause)
+                        : text_format("replica %s is down: %s", replica_id, view->cause);
         int result = event_add(tx, "replica", known->deployment_id, NULL, words, NULL, ret_error);
         if (result < 0) return result;
     }
@@ -179,8 +189,8 @@ int health_replica_changed(struct controller *controller, const char *replica_id
     }
     bool leaves = view.final_down && leaves_when_down(known.state);
     if (leaves)
-        result = replica_row_delete(tx, known.deployment_id, replica_id, known.task_id, view.cause ? view.cause : "stopped",
-                                    ret_error);
+        result = replica_row_delete(tx, known.deployment_id, replica_id, known.task_id,
+                                    view.cause ? view.cause : "stopped", ret_error);
     else if (text_equal(known.state, "serving"))
         result = serving_changed(controller, tx, replica_id, &known, &view, &generation, ret_error);
     else

@@ -1,9 +1,10 @@
-/* Pins (S6): what must not be removed, and for whom. A package is held by every revision that was or may be served from it
+/* Pins (S6): what must not be removed, and for whom. A package is held by every revision that was or may be served from
+ * it
  * ('revision:<deployment>/<number>') and, while it is being made, by its task ('task:<id>').
  *
- * The gate. Between the transaction that finds a package without a pin and its removal from the disk, nobody may come to
- * rely on it: who pins a package that may be there already, and who removes one, holds the gate meanwhile. A kill between
- * the two leaves a package without a row and without a pin, which reconciliation removes.
+ * The gate. Between the transaction that finds a package without a pin and its removal from the disk, nobody may come
+ * to rely on it: who pins a package that may be there already, and who removes one, holds the gate meanwhile. A kill
+ * between the two leaves a package without a row and without a pin, which reconciliation removes.
  */
 #include <stdlib.h>
 
@@ -15,9 +16,10 @@
 int pin_package(struct store_transaction *tx, const char *digest, const char *holder, const char *task_id,
                 struct error **ret_error) {
     _cleanup_free_ char *subject = text_format("package:%s", digest);
-    return store_run(tx, NULL, ret_error,
-                     "INSERT INTO pins (subject, holder, task_id, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", "ttti",
-                     subject, holder, task_id, clock_wall_ms());
+    return store_run(
+        tx, NULL, ret_error,
+        "INSERT INTO pins (subject, holder, task_id, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", "ttti",
+        subject, holder, task_id, clock_wall_ms());
 }
 
 int pin_release(struct store_transaction *tx, const char *holder, struct error **ret_error) {
@@ -55,7 +57,8 @@ static int release(struct store_transaction *tx, const char *holder, const char 
     int result = pin_release(tx, holder, ret_error);
     if (result >= 0) result = pin_release(tx, task_holder, ret_error);
     if (result < 0 || !*prefix) return result;
-    return store_run(tx, NULL, ret_error, "DELETE FROM pins WHERE substr(holder, 1, length(?)) = ?", "tt", prefix, prefix);
+    return store_run(tx, NULL, ret_error, "DELETE FROM pins WHERE substr(holder, 1, length(?)) = ?", "tt", prefix,
+                     prefix);
 }
 
 /* Deletes the rows of those that nothing pins; the others leave the list. */
@@ -65,7 +68,8 @@ static int drop_unpinned(struct store_transaction *tx, struct digests *digests, 
         char *digest = digests->items[i];
         _cleanup_free_ char *subject = text_format("package:%s", digest);
         int64_t pins = 0, rows = 0;
-        int result = store_ask_number(tx, &pins, ret_error, "SELECT count(*) FROM pins WHERE subject = ?", "t", subject);
+        int result =
+            store_ask_number(tx, &pins, ret_error, "SELECT count(*) FROM pins WHERE subject = ?", "t", subject);
         if (result >= 0 && !pins)
             result = store_run(tx, &rows, ret_error, "DELETE FROM packages WHERE digest = ?", "t", digest);
         if (result >= 0 && rows) {
@@ -78,8 +82,10 @@ static int drop_unpinned(struct store_transaction *tx, struct digests *digests, 
             digests->count = kept;
             return result;
         }
-        if (pins) free(digest);
-        else digests->items[kept++] = digest;
+        if (pins)
+            free(digest);
+        else
+            digests->items[kept++] = digest;
     }
     digests->count = kept;
     return 0;
@@ -101,8 +107,10 @@ static int let_go(struct controller *controller, const char *holder, const char 
 
 int pins_let_go(struct controller *controller, const char *deployment_id, int64_t revision, const char *task_id,
                 struct error **ret_error) {
-    _cleanup_free_ char *holder = revision ? text_format("revision:%s/%lld", deployment_id, (long long)revision) : text_copy("");
-    _cleanup_free_ char *prefix = revision || !deployment_id ? text_copy("") : text_format("revision:%s/", deployment_id);
+    _cleanup_free_ char *holder =
+        revision ? text_format("revision:%s/%lld", deployment_id, (long long)revision) : text_copy("");
+    _cleanup_free_ char *prefix =
+        revision || !deployment_id ? text_copy("") : text_format("revision:%s/", deployment_id);
     _cleanup_free_ char *task_holder = task_id ? text_format("task:%s", task_id) : text_copy("");
     package_gate_lock(controller->engine);
     int result = let_go(controller, holder, prefix, task_holder, ret_error);

@@ -1,8 +1,9 @@
-/* Reconciliation: once after every start, when the target has told what lives and before the API answers, the record is put
- * right with it. Nothing is undone that a task will go on with: rows of unfinished tasks are left to them.
+/* Reconciliation: once after every start, when the target has told what lives and before the API answers, the record is
+ * put right with it. Nothing is undone that a task will go on with: rows of unfinished tasks are left to them.
  *
- * In this order: followers of finished tasks; stuck statuses; replicas of finished tasks; processes without a row; pins;
- * packages; what was being fetched. The routes' generation goes up by one, so that every gateway says anew what it uses. */
+ * In this order: followers of finished tasks; stuck statuses; replicas of finished tasks; processes without a row;
+ * pins; packages; what was being fetched. The routes' generation goes up by one, so that every gateway says anew what
+ * it uses. */
 #include <dirent.h>
 #include <ftw.h>
 #include <stdlib.h>
@@ -52,11 +53,12 @@ static int ask_pairs(struct store_transaction *tx, const char *sql, struct pairs
 /* A follower whose leader ended while nobody looked ends as it did. */
 static int end_followers(struct store_transaction *tx, struct error **ret_error) {
     _cleanup_pairs_ struct pairs pairs = {0};
-    int result = ask_pairs(tx,
-                           "SELECT f.id, l.id FROM tasks f LEFT JOIN tasks l ON l.id = f.leader_id WHERE f.leader_id IS NOT NULL "
-                           "AND f.status IN ('pending', 'processing') "
-                           "AND (l.id IS NULL OR l.status NOT IN ('pending', 'processing'))",
-                           &pairs, ret_error);
+    int result = ask_pairs(
+        tx,
+        "SELECT f.id, l.id FROM tasks f LEFT JOIN tasks l ON l.id = f.leader_id WHERE f.leader_id IS NOT NULL "
+        "AND f.status IN ('pending', 'processing') "
+        "AND (l.id IS NULL OR l.status NOT IN ('pending', 'processing'))",
+        &pairs, ret_error);
     for (size_t i = 0; i < pairs.count && result >= 0; i++) {
         _cleanup_task_ struct task leader = {0};
         bool known = pairs.items[i].second && task_load(tx, pairs.items[i].second, &leader, NULL) >= 0;
@@ -68,39 +70,46 @@ static int end_followers(struct store_transaction *tx, struct error **ret_error)
     return result;
 }
 
-static int settle(struct controller *controller, struct store_transaction *tx, const char *id, struct error **ret_error) {
+static int settle(struct controller *controller, struct store_transaction *tx, const char *id,
+                  struct error **ret_error) {
     _cleanup_deployment_ struct deployment deployment = {0};
     int result = deployment_load(tx, id, &deployment, ret_error);
     if (result < 0) return result;
     _cleanup_error_ struct error *error = NULL;
-    error_set(&error, ERROR_DEPLOYMENT, "it was %s, but no task works on that", deployment_status_name(deployment.status));
+    error_set(&error, ERROR_DEPLOYMENT, "it was %s, but no task works on that",
+              deployment_status_name(deployment.status));
     enum deployment_status status = deployment.status == DEPLOYMENT_DELETING ? DEPLOYMENT_DELETE_FAILED
                                     : deployment.serving_revision            ? DEPLOYMENT_ACTIVE
                                                                              : DEPLOYMENT_FAILED;
-    result = deployment_set_status(tx, id, status, error->message, status == DEPLOYMENT_ACTIVE ? NULL : error, NULL, ret_error);
+    result = deployment_set_status(tx, id, status, error->message, status == DEPLOYMENT_ACTIVE ? NULL : error, NULL,
+                                   ret_error);
     (void)controller;
     return result;
 }
 
 static int settle_stuck(struct controller *controller, struct store_transaction *tx, struct error **ret_error) {
     _cleanup_pairs_ struct pairs pairs = {0};
-    int result = ask_pairs(tx,
-                           "SELECT d.id, NULL FROM deployments d WHERE d.status IN ('creating', 'updating', 'deleting') "
-                           "AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.deployment_id = d.id AND t.kind <> 'retire' "
-                           "AND t.status IN ('pending', 'processing'))",
-                           &pairs, ret_error);
-    for (size_t i = 0; i < pairs.count && result >= 0; i++) result = settle(controller, tx, pairs.items[i].first, ret_error);
+    int result =
+        ask_pairs(tx,
+                  "SELECT d.id, NULL FROM deployments d WHERE d.status IN ('creating', 'updating', 'deleting') "
+                  "AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.deployment_id = d.id AND t.kind <> 'retire' "
+                  "AND t.status IN ('pending', 'processing'))",
+                  &pairs, ret_error);
+    for (size_t i = 0; i < pairs.count && result >= 0; i++)
+        result = settle(controller, tx, pairs.items[i].first, ret_error);
     return result;
 }
 
 /* ---- replicas ---- */
 
-#define NO_TASK_WORKS_ON " NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = r.task_id AND t.status IN ('pending', 'processing')) "
+#define NO_TASK_WORKS_ON                                                                                               \
+    " NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = r.task_id AND t.status IN ('pending', 'processing')) "
 
 /* Rows that nobody will come back for: half-way states of finished tasks, and whatever an inactive deployment has. */
 static int mark_leftovers(struct store_transaction *tx, struct error **ret_error) {
     return store_run(tx, NULL, ret_error,
-                     "UPDATE replicas AS r SET state = 'stopping' WHERE" NO_TASK_WORKS_ON "AND (r.state IN ('starting', 'ready', "
+                     "UPDATE replicas AS r SET state = 'stopping' WHERE" NO_TASK_WORKS_ON
+                     "AND (r.state IN ('starting', 'ready', "
                      "'draining', 'stopping') OR NOT EXISTS (SELECT 1 FROM deployments d WHERE d.id = r.deployment_id "
                      "AND d.status <> 'inactive'))",
                      "");
@@ -108,10 +117,11 @@ static int mark_leftovers(struct store_transaction *tx, struct error **ret_error
 
 /* A warm set whose retire task is gone would stay for ever. */
 static int mark_forgotten_warm(struct store_transaction *tx, struct error **ret_error) {
-    return store_run(tx, NULL, ret_error,
-                     "UPDATE replicas AS r SET state = 'stopping' WHERE r.state = 'warm' AND NOT EXISTS (SELECT 1 FROM tasks t "
-                     "WHERE t.deployment_id = r.deployment_id AND t.kind <> 'restart' AND t.status IN ('pending', 'processing'))",
-                     "");
+    return store_run(
+        tx, NULL, ret_error,
+        "UPDATE replicas AS r SET state = 'stopping' WHERE r.state = 'warm' AND NOT EXISTS (SELECT 1 FROM tasks t "
+        "WHERE t.deployment_id = r.deployment_id AND t.kind <> 'restart' AND t.status IN ('pending', 'processing'))",
+        "");
 }
 
 /* Also those that are up: a stop asked for twice is one stop, and health.c deletes the row when it is reaped. */
@@ -119,8 +129,8 @@ static int stop_leftovers(struct controller *controller, const struct pairs *lea
     int result = 0;
     for (size_t i = 0; i < leaving->count && result >= 0; i++) {
         replicas_expect(controller->replicas, leaving->items[i].first);
-        result = controller->target_ops->stop(controller->target, leaving->items[i].first, controller->settings->drain_ms,
-                                              ret_error);
+        result = controller->target_ops->stop(controller->target, leaving->items[i].first,
+                                              controller->settings->drain_ms, ret_error);
     }
     return result;
 }
@@ -142,14 +152,16 @@ static int load_start(struct store_transaction *tx, const char *deployment_id, c
     return result < 0 ? result : revision_load(tx, deployment_id, row->revision, &ret_start->revision, ret_error);
 }
 
-/* A replica that cannot even be asked for (its package is gone) is not worth keeping the whole service from starting. */
+/* A replica that cannot even be asked for (its package is gone) is not worth keeping the whole service from starting.
+ */
 static void start_again(struct controller *controller, struct store_transaction *tx, const char *deployment_id,
                         const struct replica_row *row) {
     struct start start = {0};
     _cleanup_error_ struct error *error = NULL;
     struct replica_view view;
     replicas_get(controller->replicas, row->id, &view);
-    bool known = view.up || view.pid || view.final_down; /* of one that was given up the engine is told apart from this */
+    bool known =
+        view.up || view.pid || view.final_down; /* of one that was given up the engine is told apart from this */
     replica_view_clear(&view);
     if (!known && load_start(tx, deployment_id, row, &start, &error) >= 0)
         replica_start(controller, &start.deployment, &start.revision, row, &error);
@@ -166,8 +178,8 @@ static void start_again(struct controller *controller, struct store_transaction 
 
 static int start_missing(struct controller *controller, struct store_transaction *tx, struct error **ret_error) {
     _cleanup_pairs_ struct pairs deployments = {0};
-    int result = ask_pairs(tx, "SELECT DISTINCT deployment_id, NULL FROM replicas WHERE state IN ('serving', 'warm')", &deployments,
-                           ret_error);
+    int result = ask_pairs(tx, "SELECT DISTINCT deployment_id, NULL FROM replicas WHERE state IN ('serving', 'warm')",
+                           &deployments, ret_error);
     for (size_t i = 0; i < deployments.count && result >= 0; i++) {
         _cleanup_replica_rows_ struct replica_rows rows = {0};
         if ((result = replica_rows_load(tx, deployments.items[i].first, &rows, ret_error)) < 0) break;
@@ -189,7 +201,8 @@ static int stop_orphans(struct controller *controller, struct store_transaction 
             result = store_ask_number(tx, &rows, ret_error, "SELECT count(*) FROM replicas WHERE id = ?", "t", ids[i]);
         if (result >= 0 && !rows) {
             log_write(LOG_WARNING, "a replica without a record is stopped", "replica", ids[i], NULL);
-            result = controller->target_ops->stop(controller->target, ids[i], controller->settings->drain_ms, ret_error);
+            result =
+                controller->target_ops->stop(controller->target, ids[i], controller->settings->drain_ms, ret_error);
         }
         free(ids[i]);
     }
@@ -201,8 +214,8 @@ static int reconcile_replicas(struct controller *controller, struct store_transa
     _cleanup_pairs_ struct pairs leaving = {0};
     int result = mark_leftovers(tx, ret_error);
     if (result < 0 || (result = mark_forgotten_warm(tx, ret_error)) < 0 ||
-        (result = ask_pairs(tx, "SELECT r.id, NULL FROM replicas AS r WHERE r.state = 'stopping' AND" NO_TASK_WORKS_ON, &leaving,
-                            ret_error)) < 0 ||
+        (result = ask_pairs(tx, "SELECT r.id, NULL FROM replicas AS r WHERE r.state = 'stopping' AND" NO_TASK_WORKS_ON,
+                            &leaving, ret_error)) < 0 ||
         (result = stop_leftovers(controller, &leaving, ret_error)) < 0 ||
         (result = start_missing(controller, tx, ret_error)) < 0)
         return result;
@@ -213,18 +226,21 @@ static int reconcile_replicas(struct controller *controller, struct store_transa
 
 /* What nothing refers to, but never what belongs to an unfinished task. */
 static int drop_stale_pins(struct store_transaction *tx, struct error **ret_error) {
-    return store_run(tx, NULL, ret_error,
-                     "DELETE FROM pins WHERE NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = pins.task_id AND t.status IN "
-                     "('pending', 'processing')) AND (substr(holder, 1, 5) = 'task:' OR (substr(holder, 1, 9) = 'revision:' AND "
-                     "NOT EXISTS (SELECT 1 FROM revisions v JOIN deployments d ON d.id = v.deployment_id "
-                     "WHERE 'revision:' || v.deployment_id || '/' || v.number = pins.holder AND d.status <> 'inactive')))",
-                     "");
+    return store_run(
+        tx, NULL, ret_error,
+        "DELETE FROM pins WHERE NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = pins.task_id AND t.status IN "
+        "('pending', 'processing')) AND (substr(holder, 1, 5) = 'task:' OR (substr(holder, 1, 9) = 'revision:' AND "
+        "NOT EXISTS (SELECT 1 FROM revisions v JOIN deployments d ON d.id = v.deployment_id "
+        "WHERE 'revision:' || v.deployment_id || '/' || v.number = pins.holder AND d.status <> 'inactive')))",
+        "");
 }
 
 /* Rows of packages that are pinned by nothing and needed by nobody. */
 static int drop_unpinned_rows(struct store_transaction *tx, struct error **ret_error) {
-    return store_run(tx, NULL, ret_error,
-                     "DELETE FROM packages WHERE NOT EXISTS (SELECT 1 FROM pins WHERE pins.subject = 'package:' || packages.digest)", "");
+    return store_run(
+        tx, NULL, ret_error,
+        "DELETE FROM packages WHERE NOT EXISTS (SELECT 1 FROM pins WHERE pins.subject = 'package:' || packages.digest)",
+        "");
 }
 
 struct scanned {
@@ -236,9 +252,7 @@ static void visit(const char *digest, void *context) {
     pairs_add(&((struct scanned *)context)->digests, digest, NULL);
 }
 
-static _Thread_local struct {
-    int64_t bytes, files;
-} measured; /* nftw() takes no context */
+static _Thread_local struct { int64_t bytes, files; } measured; /* nftw() takes no context */
 
 static int measure_entry(const char *path, const struct stat *entry, int kind, struct FTW *where) {
     (void)path, (void)where;
@@ -249,16 +263,18 @@ static int measure_entry(const char *path, const struct stat *entry, int kind, s
 }
 
 /* A package that is pinned but has lost its row gets one. */
-static int adopt(struct controller *controller, struct store_transaction *tx, const char *digest, struct error **ret_error) {
+static int adopt(struct controller *controller, struct store_transaction *tx, const char *digest,
+                 struct error **ret_error) {
     _cleanup_free_ char *path = NULL;
     if (controller->packages->locate(controller->package_store, digest, &path, NULL) < 0) return 0;
     measured.bytes = measured.files = 0;
     nftw(path, measure_entry, 16, FTW_PHYS);
     int64_t now = clock_wall_ms();
-    return store_run(tx, NULL, ret_error,
-                     "INSERT INTO packages (digest, size_bytes, file_count, created_at, used_at) VALUES (?, ?, ?, ?, ?) "
-                     "ON CONFLICT DO NOTHING",
-                     "tiiii", digest, measured.bytes, measured.files, now, now);
+    return store_run(
+        tx, NULL, ret_error,
+        "INSERT INTO packages (digest, size_bytes, file_count, created_at, used_at) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT DO NOTHING",
+        "tiiii", digest, measured.bytes, measured.files, now, now);
 }
 
 static int reconcile_package(struct controller *controller, struct store_transaction *tx, const char *digest,
@@ -267,10 +283,12 @@ static int reconcile_package(struct controller *controller, struct store_transac
     int64_t rows = 0, pins = 0, working = 0;
     int result = store_ask_number(tx, &rows, ret_error, "SELECT count(*) FROM packages WHERE digest = ?", "t", digest);
     if (result < 0 ||
-        (result = store_ask_number(tx, &pins, ret_error, "SELECT count(*) FROM pins WHERE subject = ?", "t", subject)) < 0 ||
-        (result = store_ask_number(tx, &working, ret_error,
-                                   "SELECT count(*) FROM tasks WHERE status IN ('pending', 'processing') AND instr(state_json, ?) > 0",
-                                   "t", digest)) < 0)
+        (result = store_ask_number(tx, &pins, ret_error, "SELECT count(*) FROM pins WHERE subject = ?", "t", subject)) <
+            0 ||
+        (result = store_ask_number(
+             tx, &working, ret_error,
+             "SELECT count(*) FROM tasks WHERE status IN ('pending', 'processing') AND instr(state_json, ?) > 0", "t",
+             digest)) < 0)
         return result;
     if (rows) return 0;
     if (!pins && !working) return controller->packages->remove(controller->package_store, digest, ret_error);
@@ -298,8 +316,8 @@ static int drop_incoming(struct controller *controller, struct store_transaction
         if (entry->d_name[0] == '.') continue;
         int64_t working = 0;
         result = store_ask_number(tx, &working, ret_error,
-                                  "SELECT count(*) FROM tasks WHERE id = ? AND status IN ('pending', 'processing')", "t",
-                                  entry->d_name);
+                                  "SELECT count(*) FROM tasks WHERE id = ? AND status IN ('pending', 'processing')",
+                                  "t", entry->d_name);
         if (result >= 0 && !working) controller->packages->abandon(controller->package_store, entry->d_name);
     }
     if (folder) closedir(folder);
@@ -310,10 +328,13 @@ int reconcile_run(struct controller *controller, struct error **ret_error) {
     int64_t generation = 0;
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     int result = store_begin(controller->store, &tx, ret_error);
-    if (result < 0 || (result = end_followers(tx, ret_error)) < 0 || (result = settle_stuck(controller, tx, ret_error)) < 0 ||
+    if (result < 0 || (result = end_followers(tx, ret_error)) < 0 ||
+        (result = settle_stuck(controller, tx, ret_error)) < 0 ||
         (result = reconcile_replicas(controller, tx, ret_error)) < 0 ||
-        (result = reconcile_packages(controller, tx, ret_error)) < 0 || (result = drop_incoming(controller, tx, ret_error)) < 0 ||
-        (result = step_next_generation(tx, &generation, ret_error)) < 0 || (result = store_commit(TAKE(tx), ret_error)) < 0)
+        (result = reconcile_packages(controller, tx, ret_error)) < 0 ||
+        (result = drop_incoming(controller, tx, ret_error)) < 0 ||
+        (result = step_next_generation(tx, &generation, ret_error)) < 0 ||
+        (result = store_commit(TAKE(tx), ret_error)) < 0)
         return result;
     routing_announce(controller->routing, (uint64_t)generation);
     return 0;

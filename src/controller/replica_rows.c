@@ -23,10 +23,11 @@ int replica_rows_load(struct store_transaction *tx, const char *deployment_id, s
                       struct error **ret_error) {
     _cleanup_rows_ struct store_rows *found = NULL;
     _cleanup_replica_rows_ struct replica_rows rows = {0};
-    int result = store_query(tx, &found, ret_error,
-                             "SELECT id, task_id, state, revision, reserved_bytes, memory_limit_bytes, warm_until, created_at, "
-                             "cpu FROM replicas WHERE deployment_id = ? ORDER BY created_at, rowid",
-                             "t", deployment_id);
+    int result =
+        store_query(tx, &found, ret_error,
+                    "SELECT id, task_id, state, revision, reserved_bytes, memory_limit_bytes, warm_until, created_at, "
+                    "cpu FROM replicas WHERE deployment_id = ? ORDER BY created_at, rowid",
+                    "t", deployment_id);
     if (result < 0) return result;
     while ((result = store_next(found, ret_error)) > 0) {
         rows.rows = mem_resize(rows.rows, rows.count + 1, sizeof *rows.rows);
@@ -52,8 +53,10 @@ void replica_rows_filter(struct replica_rows *rows, bool (*keep)(const struct re
                          const void *context) {
     size_t kept = 0;
     for (size_t i = 0; i < rows->count; i++) {
-        if (keep(&rows->rows[i], context)) rows->rows[kept++] = rows->rows[i];
-        else clear_row(&rows->rows[i]);
+        if (keep(&rows->rows[i], context))
+            rows->rows[kept++] = rows->rows[i];
+        else
+            clear_row(&rows->rows[i]);
     }
     rows->count = kept;
 }
@@ -69,8 +72,8 @@ int replica_row_insert(struct store_transaction *tx, const char *deployment_id, 
                            row->memory_limit_bytes, clock_wall_ms());
     if (result < 0) return error_wrap(ret_error, "reserve memory for a replica");
     _cleanup_free_ char *size = text_size((uint64_t)row->reserved_bytes);
-    _cleanup_free_ char *words = text_format("replica %s of revision %lld is to start, %s reserved", id,
-                                             (long long)row->revision, size);
+    _cleanup_free_ char *words =
+        text_format("replica %s of revision %lld is to start, %s reserved", id, (long long)row->revision, size);
     return event_add(tx, "replica", deployment_id, task_id, words, NULL, ret_error);
 }
 
@@ -79,13 +82,13 @@ int replica_row_set_state(struct store_transaction *tx, const char *deployment_i
     int result = store_run(tx, NULL, ret_error, "UPDATE replicas SET state = ?, task_id = ? WHERE id = ?", "ttt", state,
                            task_id, row->id);
     if (result < 0) return result;
-    _cleanup_free_ char *words = text_format("replica %s of revision %lld: %s%s%s", row->id, (long long)row->revision, state,
-                                             why ? ": " : "", why ? why : "");
+    _cleanup_free_ char *words = text_format("replica %s of revision %lld: %s%s%s", row->id, (long long)row->revision,
+                                             state, why ? ": " : "", why ? why : "");
     return event_add(tx, "replica", deployment_id, task_id, words, NULL, ret_error);
 }
 
-int replica_row_delete(struct store_transaction *tx, const char *deployment_id, const char *replica_id, const char *task_id,
-                       const char *why, struct error **ret_error) {
+int replica_row_delete(struct store_transaction *tx, const char *deployment_id, const char *replica_id,
+                       const char *task_id, const char *why, struct error **ret_error) {
     int64_t changes = 0;
     int result = store_run(tx, &changes, ret_error, "DELETE FROM replicas WHERE id = ?", "t", replica_id);
     if (result < 0 || !changes) return result;

@@ -62,7 +62,8 @@ void replicas_free(struct replicas *replicas) {
     free(replicas);
 }
 
-void replicas_observe(struct replicas *replicas, void (*on_change)(const char *replica_id, void *context), void *context) {
+void replicas_observe(struct replicas *replicas, void (*on_change)(const char *replica_id, void *context),
+                      void *context) {
     pthread_mutex_lock(&replicas->mutex);
     replicas->on_change = on_change;
     replicas->context = context;
@@ -114,8 +115,10 @@ static void apply(struct replica_view *view, const struct target_event *event) {
 
 void replicas_take_event(struct replicas *replicas, const struct target_event *event) {
     pthread_mutex_lock(&replicas->mutex);
-    if (event->kind == TARGET_SYNCED) replicas->synced = true;
-    else apply(&find_or_add(replicas, event->replica_id)->view, event);
+    if (event->kind == TARGET_SYNCED)
+        replicas->synced = true;
+    else
+        apply(&find_or_add(replicas, event->replica_id)->view, event);
     replicas->version++;
     pthread_cond_broadcast(&replicas->changed);
     void (*on_change)(const char *, void *) = event->kind == TARGET_SYNCED ? NULL : replicas->on_change;
@@ -203,7 +206,8 @@ uint64_t replicas_version(struct replicas *replicas) {
     return version;
 }
 
-bool replicas_wait_change(struct replicas *replicas, uint64_t version, uint64_t deadline_ms, const atomic_bool *interrupted) {
+bool replicas_wait_change(struct replicas *replicas, uint64_t version, uint64_t deadline_ms,
+                          const atomic_bool *interrupted) {
     struct timespec until = {.tv_sec = (time_t)(deadline_ms / 1000), .tv_nsec = (long)(deadline_ms % 1000) * 1000000};
     pthread_mutex_lock(&replicas->mutex);
     while (replicas->version == version && !atomic_load(interrupted))
@@ -260,13 +264,17 @@ struct error *replica_last_words(const char *replica_id, const struct replica_vi
     }
     if (looks_out_of_memory(view)) {
         const char *text = "out of memory: give it more with resource_allocation.memory";
-        if (error) error_wrap(&error, "%s", text);
-        else error_set(&error, ERROR_DEPLOYMENT, "%s", text);
+        if (error)
+            error_wrap(&error, "%s", text);
+        else
+            error_set(&error, ERROR_DEPLOYMENT, "%s", text);
     }
     const char *cause = view->cause ? view->cause : "it is gone";
     const char *times = view->restarts ? " and will not be started again" : "";
-    if (error) error_wrap(&error, "replica %s: %s%s", replica_id, cause, times);
-    else error_set(&error, ERROR_DEPLOYMENT, "replica %s: %s%s", replica_id, cause, times);
+    if (error)
+        error_wrap(&error, "replica %s: %s%s", replica_id, cause, times);
+    else
+        error_set(&error, ERROR_DEPLOYMENT, "replica %s: %s%s", replica_id, cause, times);
     for (struct error *layer = error; layer; layer = layer->cause) layer->class = ERROR_DEPLOYMENT;
     return error;
 }

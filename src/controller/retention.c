@@ -1,27 +1,30 @@
-/* Retention: what is older than the settings keep goes. The deploy task of a deployment that lives stays as long as it does,
- * and so does every task that another unfinished one names. */
+/* Retention: what is older than the settings keep goes. The deploy task of a deployment that lives stays as long as it
+ * does, and so does every task that another unfinished one names. */
 #include "base/clock.h"
 #include "base/memory.h"
 #include "controller/engine-internal.h"
 
 static int delete_tasks(struct store_transaction *tx, int64_t before, struct error **ret_error) {
-    return store_run(tx, NULL, ret_error,
-                     "DELETE FROM tasks WHERE status NOT IN ('pending', 'processing') AND updated_at < ? "
-                     "AND NOT EXISTS (SELECT 1 FROM deployments d WHERE d.id = tasks.deployment_id AND d.status <> 'inactive' "
-                     "AND (tasks.kind = 'deploy' OR d.task_id = tasks.id)) "
-                     "AND NOT EXISTS (SELECT 1 FROM tasks c WHERE (c.parent_id = tasks.id OR c.leader_id = tasks.id) "
-                     "AND c.status IN ('pending', 'processing'))",
-                     "i", before);
+    return store_run(
+        tx, NULL, ret_error,
+        "DELETE FROM tasks WHERE status NOT IN ('pending', 'processing') AND updated_at < ? "
+        "AND NOT EXISTS (SELECT 1 FROM deployments d WHERE d.id = tasks.deployment_id AND d.status <> 'inactive' "
+        "AND (tasks.kind = 'deploy' OR d.task_id = tasks.id)) "
+        "AND NOT EXISTS (SELECT 1 FROM tasks c WHERE (c.parent_id = tasks.id OR c.leader_id = tasks.id) "
+        "AND c.status IN ('pending', 'processing'))",
+        "i", before);
 }
 
 static int delete_deployments(struct store_transaction *tx, int64_t before, struct error **ret_error) {
 #define GONE "(SELECT id FROM deployments WHERE status = 'inactive' AND deleted_at > 0 AND deleted_at < ?)"
-    int result = store_run(tx, NULL, ret_error, "DELETE FROM idempotency_keys WHERE deployment_id IN " GONE, "i", before);
-    if (result < 0 ||
-        (result = store_run(tx, NULL, ret_error, "DELETE FROM revisions WHERE deployment_id IN " GONE, "i", before)) < 0)
+    int result =
+        store_run(tx, NULL, ret_error, "DELETE FROM idempotency_keys WHERE deployment_id IN " GONE, "i", before);
+    if (result < 0 || (result = store_run(tx, NULL, ret_error, "DELETE FROM revisions WHERE deployment_id IN " GONE,
+                                          "i", before)) < 0)
         return result;
-    return store_run(tx, NULL, ret_error, "DELETE FROM deployments WHERE status = 'inactive' AND deleted_at > 0 AND deleted_at < ?",
-                     "i", before);
+    return store_run(tx, NULL, ret_error,
+                     "DELETE FROM deployments WHERE status = 'inactive' AND deleted_at > 0 AND deleted_at < ?", "i",
+                     before);
 }
 
 int retention_run(struct controller *controller, struct error **ret_error) {

@@ -119,8 +119,8 @@ static char *state_as_json(const struct step_state *state) {
 int step_state_write(struct store_transaction *tx, struct step_run *run, const struct step_state *state,
                      struct error **ret_error) {
     _cleanup_free_ char *json = state_as_json(state);
-    int result = store_run(tx, NULL, ret_error, "UPDATE tasks SET state_json = ?, updated_at = ? WHERE id = ?", "tit", json,
-                           clock_wall_ms(), run->task.id);
+    int result = store_run(tx, NULL, ret_error, "UPDATE tasks SET state_json = ?, updated_at = ? WHERE id = ?", "tit",
+                           json, clock_wall_ms(), run->task.id);
     if (result < 0) return result;
     free(run->task.state_json);
     run->task.state_json = TAKE(json);
@@ -151,7 +151,9 @@ int step_begin(struct step_run *run, struct store_transaction **ret_tx, struct e
     _cleanup_state_ struct step_state state = {0};
     step_state_read(&run->task, &state);
     int64_t canceled = 0;
-    result = state.committed ? 0 : store_ask_number(tx, &canceled, ret_error, "SELECT cancel_requested FROM tasks WHERE id = ?", "t", run->task.id);
+    result = state.committed ? 0
+                             : store_ask_number(tx, &canceled, ret_error,
+                                                "SELECT cancel_requested FROM tasks WHERE id = ?", "t", run->task.id);
     if (result < 0) return result;
     if (canceled) return step_canceled(ret_error);
     *ret_tx = TAKE(tx);
@@ -167,7 +169,8 @@ int step_commit(struct step_run *run, struct store_transaction *tx, struct error
 int step_load(struct step_run *run, struct store_transaction *tx, struct deployment *ret_deployment,
               struct revision *ret_revision, struct error **ret_error) {
     int result = deployment_load(tx, run->task.deployment_id, ret_deployment, ret_error);
-    return result < 0 ? result : revision_load(tx, run->task.deployment_id, run->task.revision, ret_revision, ret_error);
+    return result < 0 ? result
+                      : revision_load(tx, run->task.deployment_id, run->task.revision, ret_revision, ret_error);
 }
 
 /* ---- routes ---- */
@@ -180,7 +183,8 @@ int step_next_generation(struct store_transaction *tx, int64_t *ret_generation, 
 }
 
 int step_route_serving(struct store_transaction *tx, const char *deployment_id, struct error **ret_error) {
-    int result = store_run(tx, NULL, ret_error, "DELETE FROM route_replicas WHERE deployment_id = ?", "t", deployment_id);
+    int result =
+        store_run(tx, NULL, ret_error, "DELETE FROM route_replicas WHERE deployment_id = ?", "t", deployment_id);
     if (result < 0) return result;
     return store_run(tx, NULL, ret_error,
                      "INSERT INTO route_replicas (deployment_id, replica_id) "
@@ -226,8 +230,8 @@ static int next_retire_task(struct store_transaction *tx, const char *deployment
     return 1;
 }
 
-int step_end_retire_tasks(struct store_transaction *tx, const char *deployment_id, int64_t revision, enum task_status status,
-                          const char *detail, struct error **ret_error) {
+int step_end_retire_tasks(struct store_transaction *tx, const char *deployment_id, int64_t revision,
+                          enum task_status status, const char *detail, struct error **ret_error) {
     for (;;) {
         _cleanup_free_ char *id = NULL;
         int result = next_retire_task(tx, deployment_id, revision, &id, ret_error);

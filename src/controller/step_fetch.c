@@ -1,5 +1,6 @@
-/* fetch: the URI is resolved and its files are copied into the task's private folder. A kill in it leaves half a folder,
- * which the next run empties (packages->begin). A package: URI of a package that is here needs nothing fetched. */
+/* fetch: the URI is resolved and its files are copied into the task's private folder. A kill in it leaves half a
+ * folder, which the next run empties (packages->begin). A package: URI of a package that is here needs nothing fetched.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,9 +24,10 @@ static void write_progress(struct progress *progress, uint64_t done, uint64_t to
     double rate = took ? (double)done * 1000 / (double)took : 0;
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     if (store_begin(controller->store, &tx, NULL) < 0) return;
-    if (store_run(tx, NULL, NULL,
-                  "UPDATE tasks SET progress_done = ?, progress_total = ?, progress_rate = ?, updated_at = ? WHERE id = ?",
-                  "iidit", (int64_t)done, (int64_t)total, rate, clock_wall_ms(), progress->run->task.id) < 0)
+    if (store_run(
+            tx, NULL, NULL,
+            "UPDATE tasks SET progress_done = ?, progress_total = ?, progress_rate = ?, updated_at = ? WHERE id = ?",
+            "iidit", (int64_t)done, (int64_t)total, rate, clock_wall_ms(), progress->run->task.id) < 0)
         return;
     step_commit(progress->run, TAKE(tx), NULL);
     progress->written_ms = now;
@@ -38,7 +40,8 @@ static void on_progress(uint64_t done, uint64_t total, void *context) {
     write_progress(progress, done, total, now);
 }
 
-static int record(struct step_run *run, const struct step_state *state, const char *pinned_digest, struct error **ret_error) {
+static int record(struct step_run *run, const struct step_state *state, const char *pinned_digest,
+                  struct error **ret_error) {
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     int result = step_begin(run, &tx, ret_error);
     if (result < 0) return result;
@@ -50,12 +53,14 @@ static int record(struct step_run *run, const struct step_state *state, const ch
     return result < 0 ? result : step_commit(run, TAKE(tx), ret_error);
 }
 
-static int read_package_row(struct step_run *run, const char *digest, struct step_state *state, struct error **ret_error) {
+static int read_package_row(struct step_run *run, const char *digest, struct step_state *state,
+                            struct error **ret_error) {
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     _cleanup_rows_ struct store_rows *rows = NULL;
     int result = store_begin(run->controller->store, &tx, ret_error);
-    if (result < 0 || (result = store_query(tx, &rows, ret_error, "SELECT size_bytes, file_count FROM packages WHERE digest = ?",
-                                            "t", digest)) < 0 ||
+    if (result < 0 ||
+        (result = store_query(tx, &rows, ret_error, "SELECT size_bytes, file_count FROM packages WHERE digest = ?", "t",
+                              digest)) < 0 ||
         (result = store_next(rows, ret_error)) < 0)
         return result;
     if (!result) return error_set(ret_error, ERROR_MODEL_REGISTRY, "there is no package %s here", digest);

@@ -1,6 +1,6 @@
-/* package: one rename makes it visible (S8), then one transaction records it: the package's row, the revision's digest and
- * resolved URI, and the revision's pin in place of the task's. A kill between the two finds the package there, pinned by the
- * task, and publishes again, which is success. */
+/* package: one rename makes it visible (S8), then one transaction records it: the package's row, the revision's digest
+ * and resolved URI, and the revision's pin in place of the task's. A kill between the two finds the package there,
+ * pinned by the task, and publishes again, which is success. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,10 +19,11 @@ static int publish(struct step_run *run, const struct step_state *state, struct 
 
 static int record_package(struct store_transaction *tx, const struct step_state *state, struct error **ret_error) {
     int64_t now = clock_wall_ms();
-    return store_run(tx, NULL, ret_error,
-                     "INSERT INTO packages (digest, size_bytes, file_count, created_at, used_at) VALUES (?, ?, ?, ?, ?) "
-                     "ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at",
-                     "tiiii", state->digest, state->size_bytes, state->file_count, now, now);
+    return store_run(
+        tx, NULL, ret_error,
+        "INSERT INTO packages (digest, size_bytes, file_count, created_at, used_at) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at",
+        "tiiii", state->digest, state->size_bytes, state->file_count, now, now);
 }
 
 static int record_revision(struct store_transaction *tx, struct step_run *run, const struct step_state *state,
@@ -30,13 +31,14 @@ static int record_revision(struct store_transaction *tx, struct step_run *run, c
     const struct task *task = &run->task;
     _cleanup_free_ char *package_uri = text_format("package:sha256:%s", state->digest);
     /* A file may change under its path; the package does not. */
-    bool is_exact = state->resolved_uri && strstr(state->resolved_uri, "://") && !text_starts_with(state->resolved_uri, "file:");
+    bool is_exact =
+        state->resolved_uri && strstr(state->resolved_uri, "://") && !text_starts_with(state->resolved_uri, "file:");
     _cleanup_free_ char *holder = text_format("revision:%s/%lld", task->deployment_id, (long long)task->revision);
     _cleanup_free_ char *task_holder = text_format("task:%s", task->id);
-    int result = store_run(tx, NULL, ret_error,
-                           "UPDATE revisions SET package_digest = ?, resolved_uri = ? WHERE deployment_id = ? AND number = ?",
-                           "ttti", state->digest, is_exact ? state->resolved_uri : package_uri, task->deployment_id,
-                           task->revision);
+    int result = store_run(
+        tx, NULL, ret_error,
+        "UPDATE revisions SET package_digest = ?, resolved_uri = ? WHERE deployment_id = ? AND number = ?", "ttti",
+        state->digest, is_exact ? state->resolved_uri : package_uri, task->deployment_id, task->revision);
     if (result < 0 || (result = pin_package(tx, state->digest, holder, task->id, ret_error)) < 0) return result;
     return pin_release(tx, task_holder, ret_error);
 }
@@ -48,7 +50,8 @@ int step_package(struct step_run *run, struct error **ret_error) {
     int result = state.present ? 0 : publish(run, &state, ret_error);
     if (result < 0) return error_wrap(ret_error, "package sha256:%s", state.digest);
     _cleanup_free_ char *size = text_size((uint64_t)state.size_bytes);
-    _cleanup_free_ char *words = text_format("package sha256:%s, %s in %lld files", state.digest, size, (long long)state.file_count);
+    _cleanup_free_ char *words =
+        text_format("package sha256:%s, %s in %lld files", state.digest, size, (long long)state.file_count);
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     if ((result = step_begin(run, &tx, ret_error)) < 0 || (result = record_package(tx, &state, ret_error)) < 0 ||
         (result = record_revision(tx, run, &state, ret_error)) < 0 ||

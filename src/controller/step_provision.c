@@ -1,8 +1,8 @@
 /* provision: admission and reservation in one transaction (S7), then the replicas are asked for.
  *
- * How many are missing is counted from the rows that the task has already, so that a second run adds none. A rollback takes
- * over what is still warm. `recreate` first takes the old revision down: it is admitted before anything is stopped, and what
- * was stopped is remembered, so that the undoing can bring it back. */
+ * How many are missing is counted from the rows that the task has already, so that a second run adds none. A rollback
+ * takes over what is still warm. `recreate` first takes the old revision down: it is admitted before anything is
+ * stopped, and what was stopped is remembered, so that the undoing can bring it back. */
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -29,13 +29,16 @@ static void provision_clear(struct provision *provision) {
 }
 #define _cleanup_provision_ __attribute__((cleanup(provision_clear)))
 
-static int load(struct provision *provision, struct step_run *run, struct store_transaction *tx, struct error **ret_error) {
+static int load(struct provision *provision, struct step_run *run, struct store_transaction *tx,
+                struct error **ret_error) {
     provision->run = run;
     step_state_read(&run->task, &provision->state);
     int result = step_load(run, tx, &provision->deployment, &provision->revision, ret_error);
-    if (result < 0 || (result = replica_rows_load(tx, run->task.deployment_id, &provision->rows, ret_error)) < 0) return result;
+    if (result < 0 || (result = replica_rows_load(tx, run->task.deployment_id, &provision->rows, ret_error)) < 0)
+        return result;
     if (!provision->revision.package_digest)
-        return error_set(ret_error, ERROR_DEPLOYMENT, "revision %lld has no package", (long long)provision->revision.number);
+        return error_set(ret_error, ERROR_DEPLOYMENT, "revision %lld has no package",
+                         (long long)provision->revision.number);
     return 0;
 }
 
@@ -65,8 +68,8 @@ static int take_down_rows(struct provision *provision, struct store_transaction 
     int result = 0;
     for (size_t i = 0; i < provision->rows.count && result >= 0; i++) {
         if (!is_serving(&provision->rows.rows[i])) continue;
-        result = replica_row_set_state(tx, provision->deployment.id, &provision->rows.rows[i], "draining", provision->run->task.id,
-                                       "strategy recreate", ret_error);
+        result = replica_row_set_state(tx, provision->deployment.id, &provision->rows.rows[i], "draining",
+                                       provision->run->task.id, "strategy recreate", ret_error);
     }
     return result;
 }
@@ -82,12 +85,13 @@ static int take_down(struct provision *provision, struct store_transaction *tx, 
     }
     struct admission admission = {0};
     int result = admission_check_with(provision->run->controller, tx, provision->revision.package_digest,
-                                      provision->deployment.memory_bytes, provision->deployment.replicas, spare, &admission,
-                                      ret_error);
+                                      provision->deployment.memory_bytes, provision->deployment.replicas, spare,
+                                      &admission, ret_error);
     free(admission.explanation);
     if (result < 0) return result;
     state->recreated = true;
-    step_state_note(state, "strategy recreate: the old revision was stopped before the new one started, so there was a gap");
+    step_state_note(state,
+                    "strategy recreate: the old revision was stopped before the new one started, so there was a gap");
     if ((result = take_down_rows(provision, tx, ret_error)) < 0 ||
         (result = step_route_serving(tx, provision->deployment.id, ret_error)) < 0 ||
         (result = step_next_generation(tx, &state->generation, ret_error)) < 0 ||
@@ -148,15 +152,16 @@ static int check_limit(struct provision *provision, struct store_transaction *tx
 }
 
 /* A rollback inside the window: the replicas are there. */
-static int adopt_warm(struct provision *provision, struct store_transaction *tx, int64_t *missing, struct error **ret_error) {
+static int adopt_warm(struct provision *provision, struct store_transaction *tx, int64_t *missing,
+                      struct error **ret_error) {
     int result = 0;
-    for (size_t i = 0; i < provision->rows.count && *missing > 0 && result >= 0; i++) {
+    for (size_t i = 0; i<provision->rows.count && * missing> 0 && result >= 0; i++) {
         const struct replica_row *row = &provision->rows.rows[i];
         if (!text_equal(row->state, "warm") || row->revision != provision->revision.number ||
             !has_wanted_resources(provision, row))
             continue;
-        result = replica_row_set_state(tx, provision->deployment.id, row, "starting", provision->run->task.id, "taken over warm",
-                                       ret_error);
+        result = replica_row_set_state(tx, provision->deployment.id, row, "starting", provision->run->task.id,
+                                       "taken over warm", ret_error);
         (*missing)--;
     }
     return result;
@@ -173,8 +178,8 @@ static int64_t count_missing(const struct provision *provision) {
     return missing;
 }
 
-static int insert_rows(struct provision *provision, struct store_transaction *tx, int64_t count, uint64_t reserved_bytes,
-                       struct error **ret_error) {
+static int insert_rows(struct provision *provision, struct store_transaction *tx, int64_t count,
+                       uint64_t reserved_bytes, struct error **ret_error) {
     const struct replica_row row = {
         .revision = provision->revision.number,
         .reserved_bytes = (int64_t)reserved_bytes,
@@ -198,24 +203,29 @@ static int would_fit_later(struct provision *provision, struct store_transaction
 }
 
 /* Reserves what is missing: 0, WAIT_FOR_MEMORY (ret_error then says what was lacking), or an error. */
-static int reserve(struct provision *provision, struct store_transaction *tx, int64_t missing, struct error **ret_error) {
+static int reserve(struct provision *provision, struct store_transaction *tx, int64_t missing,
+                   struct error **ret_error) {
     struct controller *controller = provision->run->controller;
     struct admission admission = {0};
     struct error *refusal = NULL;
-    int result = admission_check(controller, tx, provision->revision.package_digest, provision->deployment.memory_bytes, missing,
-                                 &admission, &refusal);
+    int result = admission_check(controller, tx, provision->revision.package_digest, provision->deployment.memory_bytes,
+                                 missing, &admission, &refusal);
     free(admission.explanation);
     if (result < 0) {
         bool later = result == -ERROR_REFUSED && would_fit_later(provision, tx, missing);
-        if (ret_error) *ret_error = refusal;
-        else error_free(refusal);
+        if (ret_error)
+            *ret_error = refusal;
+        else
+            error_free(refusal);
         return later ? WAIT_FOR_MEMORY : result;
     }
     _cleanup_free_ char *note = NULL;
     if ((result = insert_rows(provision, tx, missing, admission.needed_bytes, ret_error)) < 0 ||
-        (result = admission_evict(controller, tx, provision->run->task.id, admission.budget_bytes, &note, ret_error)) < 0)
+        (result = admission_evict(controller, tx, provision->run->task.id, admission.budget_bytes, &note, ret_error)) <
+            0)
         return result;
-    return note ? event_add(tx, "replica", provision->deployment.id, provision->run->task.id, note, NULL, ret_error) : 0;
+    return note ? event_add(tx, "replica", provision->deployment.id, provision->run->task.id, note, NULL, ret_error)
+                : 0;
 }
 
 static int admit(struct step_run *run, struct error **ret_error) {
@@ -226,7 +236,8 @@ static int admit(struct step_run *run, struct error **ret_error) {
         (result = check_limit(&provision, tx, ret_error)) < 0)
         return result;
     int64_t missing = count_missing(&provision);
-    if (is_kind(&provision, "rollback") && (result = adopt_warm(&provision, tx, &missing, ret_error)) < 0) return result;
+    if (is_kind(&provision, "rollback") && (result = adopt_warm(&provision, tx, &missing, ret_error)) < 0)
+        return result;
     if (missing > 0 && (result = reserve(&provision, tx, missing, ret_error)) != 0) return result;
     return step_commit(run, TAKE(tx), ret_error);
 }
@@ -242,8 +253,10 @@ static int admit_or_wait(struct step_run *run, struct error **ret_error) {
         bool wait = result == WAIT_FOR_MEMORY && clock_monotonic_ms() < deadline;
         if (!wait) {
             if (result == WAIT_FOR_MEMORY) result = -ERROR_REFUSED;
-            if (result < 0 && ret_error) *ret_error = error;
-            else error_free(error);
+            if (result < 0 && ret_error)
+                *ret_error = error;
+            else
+                error_free(error);
             return result;
         }
         error_free(error);

@@ -57,14 +57,16 @@ static int load_leaving(struct store *store, const char *task_id, const char *st
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     _cleanup_rows_ struct store_rows *rows = NULL;
     int result = store_begin(store, &tx, ret_error);
-    if (result < 0 || (result = store_query(tx, &rows, ret_error,
-                                            "SELECT id, deployment_id, revision FROM replicas WHERE task_id = ? AND state = ?", "tt",
-                                            task_id, state)) < 0)
+    if (result < 0 ||
+        (result = store_query(tx, &rows, ret_error,
+                              "SELECT id, deployment_id, revision FROM replicas WHERE task_id = ? AND state = ?", "tt",
+                              task_id, state)) < 0)
         return result;
     while ((result = store_next(rows, ret_error)) > 0) {
         list->items = mem_resize(list->items, list->count + 1, sizeof *list->items);
-        list->items[list->count++] = (struct leaving){
-            .id = store_text_copy(rows, 0), .deployment_id = store_text_copy(rows, 1), .revision = store_number(rows, 2)};
+        list->items[list->count++] = (struct leaving){.id = store_text_copy(rows, 0),
+                                                      .deployment_id = store_text_copy(rows, 1),
+                                                      .revision = store_number(rows, 2)};
     }
     return result;
 }
@@ -77,7 +79,8 @@ static void record_memory_of(struct step_run *run, const struct leaving_list *li
         if (!bytes) continue;
         _cleanup_transaction_ struct store_transaction *tx = NULL;
         if (store_begin(run->controller->store, &tx, NULL) < 0) return;
-        if (keep_seen(tx, list->items[i].deployment_id, list->items[i].revision, bytes, NULL) >= 0) store_commit(TAKE(tx), NULL);
+        if (keep_seen(tx, list->items[i].deployment_id, list->items[i].revision, bytes, NULL) >= 0)
+            store_commit(TAKE(tx), NULL);
     }
 }
 
@@ -89,13 +92,14 @@ void step_record_memory(struct step_run *run) {
 
 /* ---- ending ---- */
 
-int step_move_rows(struct store_transaction *tx, struct step_run *run, const char *from, const char *to, const char *why,
-                   struct error **ret_error) {
+int step_move_rows(struct store_transaction *tx, struct step_run *run, const char *from, const char *to,
+                   const char *why, struct error **ret_error) {
     _cleanup_replica_rows_ struct replica_rows rows = {0};
     int result = replica_rows_load(tx, run->task.deployment_id, &rows, ret_error);
     for (size_t i = 0; i < rows.count && result >= 0; i++)
         if (text_equal(rows.rows[i].task_id, run->task.id) && text_equal(rows.rows[i].state, from))
-            result = replica_row_set_state(tx, run->task.deployment_id, &rows.rows[i], to, run->task.id, why, ret_error);
+            result =
+                replica_row_set_state(tx, run->task.deployment_id, &rows.rows[i], to, run->task.id, why, ret_error);
     return result;
 }
 
@@ -136,8 +140,8 @@ static int wait_gone(struct step_run *run, const struct leaving_list *list, stru
         int result = step_check(run, ret_error);
         if (result < 0) return result;
         if (clock_monotonic_ms() < deadline) continue;
-        error_set(ret_error, ERROR_DEPLOYMENT, "stop replica %s: it has not ended %llu s after it was asked to", waiting,
-                  (unsigned long long)((run->controller->settings->drain_ms + REAP_SLACK_MS) / 1000));
+        error_set(ret_error, ERROR_DEPLOYMENT, "stop replica %s: it has not ended %llu s after it was asked to",
+                  waiting, (unsigned long long)((run->controller->settings->drain_ms + REAP_SLACK_MS) / 1000));
         return ret_error ? error_mark_transient(ret_error) : -ERROR_DEPLOYMENT;
     }
 }
@@ -146,7 +150,8 @@ static int delete_gone(struct step_run *run, const struct leaving_list *list, st
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     int result = store_begin(run->controller->store, &tx, ret_error);
     for (size_t i = 0; i < list->count && result >= 0; i++)
-        result = replica_row_delete(tx, list->items[i].deployment_id, list->items[i].id, run->task.id, "stopped", ret_error);
+        result =
+            replica_row_delete(tx, list->items[i].deployment_id, list->items[i].id, run->task.id, "stopped", ret_error);
     if (result < 0 || (result = step_commit(run, TAKE(tx), ret_error)) < 0) return result;
     for (size_t i = 0; i < list->count; i++) replicas_forget(run->controller->replicas, list->items[i].id);
     return 0;
@@ -157,7 +162,8 @@ int step_finish_stopping(struct step_run *run, struct error **ret_error) {
     int result = load_leaving(run->controller->store, run->task.id, "stopping", &list, ret_error);
     if (result < 0 || !list.count) return result;
     record_memory_of(run, &list);
-    if ((result = ask_to_stop(run, &list, ret_error)) < 0 || (result = wait_gone(run, &list, ret_error)) < 0) return result;
+    if ((result = ask_to_stop(run, &list, ret_error)) < 0 || (result = wait_gone(run, &list, ret_error)) < 0)
+        return result;
     return delete_gone(run, &list, ret_error);
 }
 
@@ -199,8 +205,10 @@ static int look(struct step_run *run, const struct replica_rows *rows, struct er
         replicas_get(run->controller->replicas, rows->rows[i].id, &view);
         if (view.final_down) {
             struct error *words = replica_last_words(rows->rows[i].id, &view);
-            if (ret_error) *ret_error = words;
-            else error_free(words);
+            if (ret_error)
+                *ret_error = words;
+            else
+                error_free(words);
             return -ERROR_DEPLOYMENT;
         }
         if (!view.up) all_up = 0;
@@ -279,9 +287,10 @@ static int record_report(struct store_transaction *tx, const char *deployment_id
     _cleanup_json_ yyjson_doc *document = yyjson_read(report, strlen(report), 0);
     yyjson_val *root = yyjson_doc_get_root(document);
     if (!yyjson_is_obj(root)) return 0;
-    int result = store_run(tx, NULL, ret_error,
-                           "UPDATE revisions SET facts_json = ?, encoder_digest = ? WHERE deployment_id = ? AND number = ?",
-                           "ttti", report, yyjson_get_str(yyjson_obj_get(root, "encoder_digest")), deployment_id, revision);
+    int result =
+        store_run(tx, NULL, ret_error,
+                  "UPDATE revisions SET facts_json = ?, encoder_digest = ? WHERE deployment_id = ? AND number = ?",
+                  "ttti", report, yyjson_get_str(yyjson_obj_get(root, "encoder_digest")), deployment_id, revision);
     if (result < 0) return result;
     return keep_seen(tx, deployment_id, revision, yyjson_get_uint(yyjson_obj_get(root, "memory_bytes")), ret_error);
 }

@@ -1,6 +1,6 @@
 /* retire: what happens to the replicas that left the routes. After an update or a rollback they are kept warm for the
- * rollback window, and a child task of kind `retire`, pending until the window ends, stops them; otherwise they are stopped
- * at once. One warm set a deployment: an older one is superseded and stopped. */
+ * rollback window, and a child task of kind `retire`, pending until the window ends, stops them; otherwise they are
+ * stopped at once. One warm set a deployment: an older one is superseded and stopped. */
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -13,7 +13,7 @@ struct leaving {
     struct revision revision;
     struct replica_rows rows;
     int64_t old_revision; /* of those that drain; 0: none do */
-    bool already_warm;    /* an earlier run of this step has done it */
+    bool already_warm; /* an earlier run of this step has done it */
 };
 
 static void leaving_clear(struct leaving *leaving) {
@@ -24,7 +24,8 @@ static void leaving_clear(struct leaving *leaving) {
 
 static int load(struct leaving *leaving, struct step_run *run, struct store_transaction *tx, struct error **ret_error) {
     int result = step_load(run, tx, &leaving->deployment, &leaving->revision, ret_error);
-    if (result < 0 || (result = replica_rows_load(tx, run->task.deployment_id, &leaving->rows, ret_error)) < 0) return result;
+    if (result < 0 || (result = replica_rows_load(tx, run->task.deployment_id, &leaving->rows, ret_error)) < 0)
+        return result;
     for (size_t i = 0; i < leaving->rows.count; i++) {
         const struct replica_row *row = &leaving->rows.rows[i];
         if (!text_equal(row->task_id, run->task.id)) continue;
@@ -77,13 +78,15 @@ static bool is_up(struct step_run *run, const char *replica_id) {
 static bool has_one_up(const struct leaving *leaving, struct step_run *run) {
     for (size_t i = 0; i < leaving->rows.count; i++) {
         const struct replica_row *row = &leaving->rows.rows[i];
-        if (text_equal(row->state, "draining") && text_equal(row->task_id, run->task.id) && is_up(run, row->id)) return true;
+        if (text_equal(row->state, "draining") && text_equal(row->task_id, run->task.id) && is_up(run, row->id))
+            return true;
     }
     return false;
 }
 
 /* One that has died meanwhile is not started again only to be kept. */
-static int move_rows(const struct leaving *leaving, struct step_run *run, struct store_transaction *tx, struct error **ret_error) {
+static int move_rows(const struct leaving *leaving, struct step_run *run, struct store_transaction *tx,
+                     struct error **ret_error) {
     int result = 0;
     for (size_t i = 0; i < leaving->rows.count && result >= 0; i++) {
         const struct replica_row *row = &leaving->rows.rows[i];
@@ -100,8 +103,8 @@ static int keep_warm(const struct leaving *leaving, struct step_run *run, struct
     int64_t until = clock_wall_ms() + (int64_t)run->controller->settings->rollback_window_ms;
     int result = move_rows(leaving, run, tx, ret_error);
     if (result < 0 || (result = store_run(tx, NULL, ret_error,
-                                          "UPDATE replicas SET warm_until = ? WHERE task_id = ? AND state = 'warm'", "it", until,
-                                          run->task.id)) < 0)
+                                          "UPDATE replicas SET warm_until = ? WHERE task_id = ? AND state = 'warm'",
+                                          "it", until, run->task.id)) < 0)
         return result;
     _cleanup_task_ struct task task = {
         .kind = text_copy("retire"),
@@ -119,9 +122,11 @@ static int say_not_warm(const struct leaving *leaving, struct step_run *run, str
     bool for_memory = changes_revision(run) && leaving->old_revision && run->controller->settings->rollback_window_ms &&
                       leaving->old_revision != run->task.revision && !step_is_recreate(&leaving->revision);
     if (!for_memory) return 0;
-    _cleanup_free_ char *words = text_format("revision %lld is not kept warm: memory is short (a rollback starts it anew)",
-                                             (long long)leaving->old_revision);
-    if (leaving->deployment.message) return event_add(tx, "replica", leaving->deployment.id, run->task.id, words, NULL, ret_error);
+    _cleanup_free_ char *words =
+        text_format("revision %lld is not kept warm: memory is short (a rollback starts it anew)",
+                    (long long)leaving->old_revision);
+    if (leaving->deployment.message)
+        return event_add(tx, "replica", leaving->deployment.id, run->task.id, words, NULL, ret_error);
     return deployment_set_message(tx, leaving->deployment.id, words, ret_error);
 }
 
@@ -134,7 +139,8 @@ static int decide(struct step_run *run, struct error **ret_error) {
     int warm = has_one_up(&leaving, run) ? shall_stay_warm(&leaving, run, tx, ret_error) : 0;
     if (warm < 0 || (changes_revision(run) && (result = supersede(&leaving, run, tx, ret_error)) < 0))
         return warm < 0 ? warm : result;
-    result = warm ? keep_warm(&leaving, run, tx, ret_error) : step_move_rows(tx, run, "draining", "stopping", NULL, ret_error);
+    result = warm ? keep_warm(&leaving, run, tx, ret_error)
+                  : step_move_rows(tx, run, "draining", "stopping", NULL, ret_error);
     if (result >= 0 && !warm && has_one_up(&leaving, run)) result = say_not_warm(&leaving, run, tx, ret_error);
     return result < 0 ? result : step_commit(run, TAKE(tx), ret_error);
 }
@@ -144,6 +150,6 @@ int step_retire(struct step_run *run, struct error **ret_error) {
     int result = decide(run, ret_error);
     if (result < 0) return result;
     replicas_wake(run->controller->replicas); /* who waits for memory: what is warm can be had */
-    engine_wake(run->controller->engine);     /* there is a new task with a time */
+    engine_wake(run->controller->engine); /* there is a new task with a time */
     return step_finish_stopping(run, ret_error);
 }

@@ -1,5 +1,5 @@
-/* roll: fresh replicas, one after the other, each started, awaited, routed to in the place of an old one, which then drains
- * and ends. Where memory does not hold one more, an old one goes first, if another one serves meanwhile.
+/* roll: fresh replicas, one after the other, each started, awaited, routed to in the place of an old one, which then
+ * drains and ends. Where memory does not hold one more, an old one goes first, if another one serves meanwhile.
  *
  * How far it has come is read from the rows alone: those of this task are fresh (`starting`, `ready`, `serving`) or on
  * their way out (`draining`, `stopping`); `serving` ones of other tasks are still to be replaced. */
@@ -27,7 +27,8 @@ static void roll_clear(struct roll *roll) {
 
 static int load(struct roll *roll, struct step_run *run, struct store_transaction *tx, struct error **ret_error) {
     int result = step_load(run, tx, &roll->deployment, &roll->revision, ret_error);
-    if (result < 0 || (result = replica_rows_load(tx, run->task.deployment_id, &roll->rows, ret_error)) < 0) return result;
+    if (result < 0 || (result = replica_rows_load(tx, run->task.deployment_id, &roll->rows, ret_error)) < 0)
+        return result;
     for (size_t i = 0; i < roll->rows.count; i++) {
         const struct replica_row *row = &roll->rows.rows[i];
         bool ours = text_equal(row->task_id, run->task.id), serving = text_equal(row->state, "serving");
@@ -44,8 +45,8 @@ static int load(struct roll *roll, struct step_run *run, struct store_transactio
 /* ---- out ---- */
 
 /* `row` leaves the routes in this transaction. */
-static int send_out(struct roll *roll, struct step_run *run, struct store_transaction *tx, const struct replica_row *row,
-                    struct error **ret_error) {
+static int send_out(struct roll *roll, struct step_run *run, struct store_transaction *tx,
+                    const struct replica_row *row, struct error **ret_error) {
     _cleanup_state_ struct step_state state = {0};
     step_state_read(&run->task, &state);
     int result = replica_row_set_state(tx, roll->deployment.id, row, "draining", run->task.id, "restart", ret_error);
@@ -70,8 +71,8 @@ static int see_off(struct step_run *run, struct error **ret_error) {
 
 /* ---- in ---- */
 
-static int reserve(struct roll *roll, struct step_run *run, struct store_transaction *tx, const struct admission *admission,
-                   struct error **ret_error) {
+static int reserve(struct roll *roll, struct step_run *run, struct store_transaction *tx,
+                   const struct admission *admission, struct error **ret_error) {
     const struct replica_row row = {
         .revision = run->task.revision,
         .reserved_bytes = (int64_t)admission->needed_bytes,
@@ -80,7 +81,8 @@ static int reserve(struct roll *roll, struct step_run *run, struct store_transac
     };
     _cleanup_free_ char *note = NULL;
     int result = replica_row_insert(tx, roll->deployment.id, run->task.id, &row, ret_error);
-    if (result < 0 || (result = admission_evict(run->controller, tx, run->task.id, admission->budget_bytes, &note, ret_error)) < 0)
+    if (result < 0 ||
+        (result = admission_evict(run->controller, tx, run->task.id, admission->budget_bytes, &note, ret_error)) < 0)
         return result;
     return note ? event_add(tx, "replica", roll->deployment.id, run->task.id, note, NULL, ret_error) : 0;
 }
@@ -89,8 +91,8 @@ static int reserve(struct roll *roll, struct step_run *run, struct store_transac
 static int make_room(struct roll *roll, struct step_run *run, struct store_transaction *tx, struct error **ret_error) {
     struct admission admission = {0};
     struct error *refusal = NULL;
-    int result = admission_check(run->controller, tx, roll->revision.package_digest, roll->deployment.memory_bytes, 1, &admission,
-                                 &refusal);
+    int result = admission_check(run->controller, tx, roll->revision.package_digest, roll->deployment.memory_bytes, 1,
+                                 &admission, &refusal);
     free(admission.explanation);
     if (result >= 0) return reserve(roll, run, tx, &admission, ret_error);
     if (result == -ERROR_REFUSED && roll->old && roll->old_count + roll->fresh_count >= 2) {
@@ -98,8 +100,10 @@ static int make_room(struct roll *roll, struct step_run *run, struct store_trans
         return send_out(roll, run, tx, roll->old, ret_error);
     }
     if (refusal) error_wrap(&refusal, "start a fresh replica beside the one that serves");
-    if (ret_error) *ret_error = refusal;
-    else error_free(refusal);
+    if (ret_error)
+        *ret_error = refusal;
+    else
+        error_free(refusal);
     return result;
 }
 
@@ -117,9 +121,10 @@ static int exchange(struct step_run *run, struct error **ret_error) {
     if (result < 0 || (result = load(&roll, run, tx, ret_error)) < 0) return result;
     const struct replica_row *fresh = find_coming(&roll, run);
     if (!fresh) return 0;
-    if ((result = replica_row_set_state(tx, roll.deployment.id, fresh, "serving", run->task.id, "restart", ret_error)) < 0 ||
-        (result = store_run(tx, NULL, ret_error, "DELETE FROM replicas WHERE deployment_id = ? AND state = 'failed'", "t",
-                            roll.deployment.id)) < 0)
+    if ((result = replica_row_set_state(tx, roll.deployment.id, fresh, "serving", run->task.id, "restart", ret_error)) <
+            0 ||
+        (result = store_run(tx, NULL, ret_error, "DELETE FROM replicas WHERE deployment_id = ? AND state = 'failed'",
+                            "t", roll.deployment.id)) < 0)
         return result;
     bool replaces = roll.old && (int64_t)(roll.old_count + roll.fresh_count) >= roll.deployment.replicas;
     _cleanup_state_ struct step_state state = {0};
@@ -154,20 +159,24 @@ static int move_on(struct step_run *run, struct error **ret_error) {
     if (result < 0 || (result = load(&roll, run, tx, ret_error)) < 0) return result;
     bool complete = !roll.old && (int64_t)roll.fresh_count >= roll.deployment.replicas;
     bool anew = !roll.coming && !roll.leaving && !complete;
-    if (anew && (result = make_room(&roll, run, tx, ret_error)) >= 0) result = step_commit(run, TAKE(tx), ret_error);
-    else store_rollback(TAKE(tx));
+    if (anew && (result = make_room(&roll, run, tx, ret_error)) >= 0)
+        result = step_commit(run, TAKE(tx), ret_error);
+    else
+        store_rollback(TAKE(tx));
     if (result < 0) return result;
     if (anew) return 1;
-    if (roll.coming) result = bring_in(run, ret_error);
-    else if (roll.leaving) result = see_off(run, ret_error);
-    else return 0;
+    if (roll.coming)
+        result = bring_in(run, ret_error);
+    else if (roll.leaving)
+        result = see_off(run, ret_error);
+    else
+        return 0;
     return result < 0 ? result : 1;
 }
 
 int step_roll(struct step_run *run, struct error **ret_error) {
     int result;
-    do
-        result = move_on(run, ret_error);
+    do result = move_on(run, ret_error);
     while (result > 0);
     return result;
 }

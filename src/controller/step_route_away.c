@@ -1,5 +1,6 @@
-/* route_away: one transaction takes the deployment out of the routes. The current name stays until the end, so that who asks
- * for the deployment by name sees it leave; gateways pass over names without a route. The point of no return of a delete. */
+/* route_away: one transaction takes the deployment out of the routes. The current name stays until the end, so that who
+ * asks for the deployment by name sees it leave; gateways pass over names without a route. The point of no return of a
+ * delete. */
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/steps.h"
@@ -8,14 +9,17 @@ static int take_away(struct step_run *run, struct step_state *state, struct erro
     const char *id = run->task.deployment_id;
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     int result = step_begin(run, &tx, ret_error);
-    if (result < 0 || (result = store_run(tx, NULL, ret_error, "DELETE FROM routes WHERE deployment_id = ?", "t", id)) < 0 ||
+    if (result < 0 ||
+        (result = store_run(tx, NULL, ret_error, "DELETE FROM routes WHERE deployment_id = ?", "t", id)) < 0 ||
         (result = store_run(tx, NULL, ret_error, "DELETE FROM route_replicas WHERE deployment_id = ?", "t", id)) < 0 ||
-        (result = store_run(tx, NULL, ret_error, "DELETE FROM route_names WHERE deployment_id = ? AND is_current = 0", "t", id)) <
-            0 ||
-        (result = store_run(tx, NULL, ret_error,
-                            "UPDATE replicas SET state = 'draining', task_id = ? WHERE deployment_id = ? AND state = 'serving'",
-                            "tt", run->task.id, id)) < 0 ||
-        (result = store_run(tx, NULL, ret_error, "UPDATE deployments SET serving_revision = NULL WHERE id = ?", "t", id)) < 0 ||
+        (result = store_run(tx, NULL, ret_error, "DELETE FROM route_names WHERE deployment_id = ? AND is_current = 0",
+                            "t", id)) < 0 ||
+        (result = store_run(
+             tx, NULL, ret_error,
+             "UPDATE replicas SET state = 'draining', task_id = ? WHERE deployment_id = ? AND state = 'serving'", "tt",
+             run->task.id, id)) < 0 ||
+        (result = store_run(tx, NULL, ret_error, "UPDATE deployments SET serving_revision = NULL WHERE id = ?", "t",
+                            id)) < 0 ||
         (result = step_next_generation(tx, &state->generation, ret_error)) < 0)
         return result;
     state->committed = true;

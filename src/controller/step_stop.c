@@ -6,8 +6,9 @@
 
 static int mark_all(struct step_run *run, struct store_transaction *tx, struct error **ret_error) {
     const char *id = run->task.deployment_id;
-    int result = store_run(tx, NULL, ret_error, "UPDATE replicas SET state = 'stopping', task_id = ? WHERE deployment_id = ?",
-                           "tt", run->task.id, id);
+    int result =
+        store_run(tx, NULL, ret_error, "UPDATE replicas SET state = 'stopping', task_id = ? WHERE deployment_id = ?",
+                  "tt", run->task.id, id);
     if (result < 0) return result;
     return step_end_retire_tasks(tx, id, 0, TASK_CANCELED, "the deployment is deleted", ret_error);
 }

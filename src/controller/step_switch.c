@@ -1,5 +1,5 @@
-/* switch: one transaction moves the route to the replicas that came up, a new generation; the deployment is `active` once
- * the gateways route by it, so that whoever waits for `active` gets an answer from the new revision.
+/* switch: one transaction moves the route to the replicas that came up, a new generation; the deployment is `active`
+ * once the gateways route by it, so that whoever waits for `active` gets an answer from the new revision.
  *
  * The point of no return: after that transaction a cancel comes too late. */
 #include <stdlib.h>
@@ -39,8 +39,10 @@ static int check_alive(struct step_run *run, const struct replica_row *row, stru
     replicas_get(run->controller->replicas, row->id, &view);
     if (!view.final_down) return 0;
     struct error *words = replica_last_words(row->id, &view);
-    if (ret_error) *ret_error = words;
-    else error_free(words);
+    if (ret_error)
+        *ret_error = words;
+    else
+        error_free(words);
     return -ERROR_DEPLOYMENT;
 }
 
@@ -51,7 +53,8 @@ static int bring_in(struct change *change, struct step_run *run, struct store_tr
         const struct replica_row *row = &change->rows.rows[i];
         if (!step_is_coming(row, run->task.id, run->task.revision)) continue;
         if ((result = check_alive(run, row, ret_error)) < 0 ||
-            (result = store_run(tx, NULL, ret_error, "UPDATE replicas SET warm_until = 0 WHERE id = ?", "t", row->id)) < 0)
+            (result = store_run(tx, NULL, ret_error, "UPDATE replicas SET warm_until = 0 WHERE id = ?", "t", row->id)) <
+                0)
             return result;
         result = replica_row_set_state(tx, change->deployment.id, row, "serving", run->task.id, NULL, ret_error);
         ++*ret_count;
@@ -81,7 +84,8 @@ static int send_out(struct change *change, struct step_run *run, struct store_tr
                      change->deployment.id);
 }
 
-static int move_route(struct change *change, struct step_run *run, struct store_transaction *tx, struct error **ret_error) {
+static int move_route(struct change *change, struct step_run *run, struct store_transaction *tx,
+                      struct error **ret_error) {
     const char *id = change->deployment.id;
     int64_t revision = run->task.revision;
     int result = store_run(tx, NULL, ret_error,
@@ -89,17 +93,19 @@ static int move_route(struct change *change, struct step_run *run, struct store_
                            "ON CONFLICT (deployment_id) DO UPDATE SET revision = excluded.revision",
                            "ti", id, revision);
     if (result < 0 || (result = step_route_serving(tx, id, ret_error)) < 0 ||
-        (result = store_run(tx, NULL, ret_error,
-                            "INSERT INTO route_names (name, deployment_id, is_current) VALUES (?, ?, 1) ON CONFLICT DO NOTHING",
-                            "tt", change->deployment.name, id)) < 0 ||
+        (result = store_run(
+             tx, NULL, ret_error,
+             "INSERT INTO route_names (name, deployment_id, is_current) VALUES (?, ?, 1) ON CONFLICT DO NOTHING", "tt",
+             change->deployment.name, id)) < 0 ||
         (result = step_next_generation(tx, &change->state.generation, ret_error)) < 0 ||
-        (result = store_run(tx, NULL, ret_error, "UPDATE deployments SET serving_revision = ? WHERE id = ?", "it", revision, id)) <
-            0 ||
-        (result = store_run(tx, NULL, ret_error, "UPDATE revisions SET served = 1 WHERE deployment_id = ? AND number = ?", "ti",
-                            id, revision)) < 0)
+        (result = store_run(tx, NULL, ret_error, "UPDATE deployments SET serving_revision = ? WHERE id = ?", "it",
+                            revision, id)) < 0 ||
+        (result =
+             store_run(tx, NULL, ret_error, "UPDATE revisions SET served = 1 WHERE deployment_id = ? AND number = ?",
+                       "ti", id, revision)) < 0)
         return result;
-    _cleanup_free_ char *words = text_format("revision %lld answers (generation %lld of the routes)", (long long)revision,
-                                             (long long)change->state.generation);
+    _cleanup_free_ char *words = text_format("revision %lld answers (generation %lld of the routes)",
+                                             (long long)revision, (long long)change->state.generation);
     return event_add(tx, "route", id, run->task.id, words, NULL, ret_error);
 }
 
@@ -115,10 +121,12 @@ static int change_routes(struct step_run *run, struct error **ret_error) {
         return error_set(ret_error, ERROR_DEPLOYMENT, "there is no replica of revision %lld to switch to",
                          (long long)run->task.revision);
     change.state.committed = true;
-    if ((result = send_out(&change, run, tx, fresh, ret_error)) < 0 || (result = move_route(&change, run, tx, ret_error)) < 0)
+    if ((result = send_out(&change, run, tx, fresh, ret_error)) < 0 ||
+        (result = move_route(&change, run, tx, ret_error)) < 0)
         return result;
     if (text_equal(run->task.kind, "rollback") &&
-        (result = step_end_retire_tasks(tx, change.deployment.id, run->task.revision, TASK_DONE, "rolled back", ret_error)) < 0)
+        (result = step_end_retire_tasks(tx, change.deployment.id, run->task.revision, TASK_DONE, "rolled back",
+                                        ret_error)) < 0)
         return result;
     result = step_state_write(tx, run, &change.state, ret_error);
     return result < 0 ? result : step_commit(run, TAKE(tx), ret_error);
@@ -141,7 +149,8 @@ static int tell_active(struct step_run *run, struct error **ret_error) {
     bool is_ours = change.deployment.status == DEPLOYMENT_CREATING || change.deployment.status == DEPLOYMENT_UPDATING;
     if (!is_ours) return 0;
     _cleanup_free_ char *message = message_of(run, &change);
-    if ((result = deployment_set_status(tx, change.deployment.id, DEPLOYMENT_ACTIVE, message, NULL, run->task.id, ret_error)) < 0 ||
+    if ((result = deployment_set_status(tx, change.deployment.id, DEPLOYMENT_ACTIVE, message, NULL, run->task.id,
+                                        ret_error)) < 0 ||
         (result = health_update(run->controller, tx, change.deployment.id, ret_error)) < 0)
         return result;
     return step_commit(run, TAKE(tx), ret_error);
@@ -151,7 +160,8 @@ static bool is_serving_here(const struct replica_row *row, const void *context) 
     return text_equal(row->state, "serving") && text_equal(row->task_id, context);
 }
 
-/* A death between the look at a replica and the transaction was told while its row said `ready`: it is looked at again. */
+/* A death between the look at a replica and the transaction was told while its row said `ready`: it is looked at again.
+ */
 static int look_again(struct step_run *run, struct error **ret_error) {
     _cleanup_replica_rows_ struct replica_rows rows = {0};
     _cleanup_transaction_ struct store_transaction *tx = NULL;
@@ -181,7 +191,8 @@ int step_switch(struct step_run *run, struct error **ret_error) {
     _cleanup_state_ struct step_state state = {0};
     step_state_read(&run->task, &state);
     int result = 0;
-    /* After a kill of the whole machine what `ready` saw up is gone: it is started again before anything is routed to it. */
+    /* After a kill of the whole machine what `ready` saw up is gone: it is started again before anything is routed to
+     * it. */
     if (!state.committed && ((result = step_wait_up(run, run->task.revision, STEP_NO_DEADLINE, ret_error)) < 0 ||
                              (result = change_routes(run, ret_error)) < 0))
         return result;

@@ -1,12 +1,13 @@
-/* verify: what was fetched is hashed. The package is pinned by the task before it becomes visible, so that whoever removes
- * packages meanwhile leaves one with this digest alone (S6). */
+/* verify: what was fetched is hashed. The package is pinned by the task before it becomes visible, so that whoever
+ * removes packages meanwhile leaves one with this digest alone (S6). */
 #include <stdlib.h>
 
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/steps.h"
 
-static int record(struct step_run *run, const struct package_info *info, struct step_state *state, struct error **ret_error) {
+static int record(struct step_run *run, const struct package_info *info, struct step_state *state,
+                  struct error **ret_error) {
     free(state->digest);
     state->digest = text_copy(info->digest);
     state->size_bytes = (int64_t)info->size_bytes;

@@ -1,9 +1,10 @@
 /* Steps: the units of which every long operation is made (steps.def lists them and, per kind of task, their order).
  *
- * A step runs on its task's thread and may block; it looks at run->interrupted wherever it waits. It is idempotent: after a
- * kill at any moment it is run again from its beginning, by another process, and must come to the same end. What it has to
- * remember for that stands in the rows it writes and in struct step_state, which is kept as tasks.state_json and written in
- * the same transaction as what it tells of. docs/internals/deployment-life.md has the table of crash points.
+ * A step runs on its task's thread and may block; it looks at run->interrupted wherever it waits. It is idempotent:
+ * after a kill at any moment it is run again from its beginning, by another process, and must come to the same end.
+ * What it has to remember for that stands in the rows it writes and in struct step_state, which is kept as
+ * tasks.state_json and written in the same transaction as what it tells of. docs/internals/deployment-life.md has the
+ * table of crash points.
  *
  * Errors: REFUSED ends the task refused; transient ones are tried again by the engine; UNAVAILABLE is what an
  * interrupted step returns, whatever interrupted it.
@@ -25,14 +26,14 @@ const char *const *step_pipeline(const char *kind);
 struct step_state {
     char *digest, *resolved_uri; /* fetch, verify */
     int64_t size_bytes, file_count;
-    bool present;        /* the package was there already: nothing to fetch */
-    int64_t generation;  /* of the last change of routes that this task made; 0: none */
-    bool committed;      /* the route has moved: from here there is no way back */
+    bool present; /* the package was there already: nothing to fetch */
+    int64_t generation; /* of the last change of routes that this task made; 0: none */
+    bool committed; /* the route has moved: from here there is no way back */
     int64_t old_revision, old_count, old_reserved, old_limit; /* recreate: what was stopped */
     double old_cpu;
-    bool recreated;      /* the old revision was taken down before the new one came up */
-    char *note;          /* what the deployment's message shall say besides */
-    char *ending;        /* "failed", "refused", "canceled": being undone; tasks.error_json has the cause */
+    bool recreated; /* the old revision was taken down before the new one came up */
+    char *note; /* what the deployment's message shall say besides */
+    char *ending; /* "failed", "refused", "canceled": being undone; tasks.error_json has the cause */
 };
 void step_state_clear(struct step_state *state);
 #define _cleanup_state_ __attribute__((cleanup(step_state_clear)))
@@ -74,7 +75,8 @@ int step_start_coming(struct step_run *run, int64_t revision, struct error **ret
 /* The same, and waits until all are up. DEPLOYMENT with last
  * words when one is finally down. */
 int step_wait_up(struct step_run *run, int64_t revision, uint64_t deadline_ms, struct error **ret_error);
-/* Rows of this task and revision in `starting` become `ready`; what their runner reported is recorded (facts, memory). */
+/* Rows of this task and revision in `starting` become `ready`; what their runner reported is recorded (facts, memory).
+ */
 int step_record_ready(struct step_run *run, int64_t revision, struct error **ret_error);
 /* Keeps the most memory that the deployment's replicas were seen to use (PSS) for their packages. */
 void step_record_memory(struct step_run *run);
@@ -82,11 +84,11 @@ void step_record_memory(struct step_run *run);
 /* Whether it is a coming row (`starting`, `ready`) of this task and revision; and of those states at all. */
 bool step_is_coming(const struct replica_row *row, const char *task_id, int64_t revision);
 /* The rows of the task in `from` become `to`. */
-int step_move_rows(struct store_transaction *tx, struct step_run *run, const char *from, const char *to, const char *why,
-                   struct error **ret_error);
+int step_move_rows(struct store_transaction *tx, struct step_run *run, const char *from, const char *to,
+                   const char *why, struct error **ret_error);
 
 /* Whether the revision's target config asks for `"strategy": "recreate"`. */
 bool step_is_recreate(const struct revision *revision);
 /* Ends the pending retire tasks of the deployment (revision 0: of all its revisions) `done` with that detail. */
-int step_end_retire_tasks(struct store_transaction *tx, const char *deployment_id, int64_t revision, enum task_status status,
-                          const char *detail, struct error **ret_error);
+int step_end_retire_tasks(struct store_transaction *tx, const char *deployment_id, int64_t revision,
+                          enum task_status status, const char *detail, struct error **ret_error);

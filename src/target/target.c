@@ -12,5 +12,6 @@ int target_find(const char *name, const struct target_ops **ret_target, struct e
         *ret_target = targets[i];
         return 0;
     }
-    return error_set(ret_error, ERROR_CONFIGURATION, "target %s is not in this build: it has \"local\"", name ? name : "(none)");
+    return error_set(ret_error, ERROR_CONFIGURATION, "target %s is not in this build: it has \"local\"",
+                     name ? name : "(none)");
 }

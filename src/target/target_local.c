@@ -11,7 +11,8 @@
 #include "target/target.h"
 #include "wire/wire.h"
 
-#define DEFAULT_SHARE 80 /* percent of the machine's memory: the rest is for the system, the page cache and ourselves */
+#define DEFAULT_SHARE 80 /* percent of the machine's memory: the rest is for the system, the page cache and ourselves  \
+                          */
 
 struct target {
     int (*say)(const struct wire_message *message, void *context, struct error **ret_error);
@@ -48,8 +49,8 @@ static char *local_check_config(const char *target_config_json) {
         count++;
     }
     if (!fields) return NULL;
-    char *sentence = text_format("%s %s no meaning on the local target and %s only recorded", fields, count == 1 ? "has" : "have",
-                                 count == 1 ? "is" : "are");
+    char *sentence = text_format("%s %s no meaning on the local target and %s only recorded", fields,
+                                 count == 1 ? "has" : "have", count == 1 ? "is" : "are");
     free(fields);
     return sentence;
 }
@@ -108,7 +109,8 @@ static uint64_t limit_of_line(char *line) {
     const char *root = version_2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
     const char *name = version_2 ? "memory.max" : "memory.limit_in_bytes";
     _cleanup_free_ char *own = text_format("%s%s/%s", root, group, name);
-    _cleanup_free_ char *mounted = text_format("%s/%s", root, name); /* in a container the group is mounted as the root */
+    _cleanup_free_ char *mounted =
+        text_format("%s/%s", root, name); /* in a container the group is mounted as the root */
     return smaller(read_number(own), read_number(mounted));
 }
 
@@ -174,10 +176,7 @@ bool local_target_event(const struct wire_message *message, struct target_event 
                                            .final = message->replica_down.final != 0,
                                            .stopped = message->replica_down.stopped != 0};
         return true;
-    case WIRE_snapshot_end:
-        *ret_event = (struct target_event){.kind = TARGET_SYNCED};
-        return true;
-    default:
-        return false;
+    case WIRE_snapshot_end: *ret_event = (struct target_event){.kind = TARGET_SYNCED}; return true;
+    default: return false;
     }
 }

@@ -90,15 +90,16 @@ static void *tell_all(void *context) {
 
 static void tell_up(struct target *target, struct replica *replica) {
     replica->up = true;
-    tell(target, (struct target_event){.kind = TARGET_UP,
-                                       .replica_id = replica->id,
-                                       .incarnation = replica->incarnation,
-                                       .pid = 4000000 + replica->incarnation,
-                                       .report_json = "{\"kind\":\"embedding\",\"encoder_digest\":\"e1\",\"memory_bytes\":50000000}"});
+    tell(target, (struct target_event){
+                     .kind = TARGET_UP,
+                     .replica_id = replica->id,
+                     .incarnation = replica->incarnation,
+                     .pid = 4000000 + replica->incarnation,
+                     .report_json = "{\"kind\":\"embedding\",\"encoder_digest\":\"e1\",\"memory_bytes\":50000000}"});
 }
 
-static void tell_down(struct target *target, const struct replica *replica, bool final, const char *cause, const char *error_json,
-                      const char *log_tail) {
+static void tell_down(struct target *target, const struct replica *replica, bool final, const char *cause,
+                      const char *error_json, const char *log_tail) {
     tell(target, (struct target_event){.kind = TARGET_DOWN,
                                        .replica_id = replica->id,
                                        .incarnation = replica->incarnation,
@@ -266,7 +267,8 @@ void fake_target_attach(struct target *target, struct replicas *replicas) {
     target->listener = replicas;
     for (struct replica *replica = target->replicas; replica; replica = replica->next) {
         if (!replica->up && !replica->hangs) continue;
-        if (replica->up) tell_up(target, replica);
+        if (replica->up)
+            tell_up(target, replica);
         else
             tell(target, (struct target_event){.kind = TARGET_STARTED,
                                                .replica_id = replica->id,
@@ -285,8 +287,8 @@ void fake_target_detach(struct target *target) {
     pthread_mutex_unlock(&target->mutex);
 }
 
-void fake_target_observe(struct target *target, void (*on_call)(const char *call, const char *replica_id, void *context),
-                         void *context) {
+void fake_target_observe(struct target *target,
+                         void (*on_call)(const char *call, const char *replica_id, void *context), void *context) {
     pthread_mutex_lock(&target->mutex);
     target->on_call = on_call;
     target->context = context;
@@ -299,7 +301,8 @@ void fake_target_set_budget(struct target *target, uint64_t budget_bytes) {
     pthread_mutex_unlock(&target->mutex);
 }
 
-void fake_target_kill(struct target *target, const char *replica_id, bool final, const char *cause, const char *log_tail) {
+void fake_target_kill(struct target *target, const char *replica_id, bool final, const char *cause,
+                      const char *log_tail) {
     pthread_mutex_lock(&target->mutex);
     struct replica **link = find(target, replica_id);
     if (*link) {

@@ -1,11 +1,11 @@
-/* A target without processes: replicas are entries in a list, which a controller may lose sight of and find again, as it
- * finds what a supervisor kept while it was dead.
+/* A target without processes: replicas are entries in a list, which a controller may lose sight of and find again, as
+ * it finds what a supervisor kept while it was dead.
  *
- * What a replica does is written in its model: a file `behaviour` in the package with "fail" (cannot load, for good), "hang"
- * (never ready) or "flaky" (dies once, then comes up). Without one it comes up at once.
+ * What a replica does is written in its model: a file `behaviour` in the package with "fail" (cannot load, for good),
+ * "hang" (never ready) or "flaky" (dies once, then comes up). Without one it comes up at once.
  *
- * Left out: memory, processes, sockets, restarts with back-off; a death is what the test says it is, and a drain takes no
- * time. Events come on the fake's own thread, as they do from a supervisor's channel.
+ * Left out: memory, processes, sockets, restarts with back-off; a death is what the test says it is, and a drain takes
+ * no time. Events come on the fake's own thread, as they do from a supervisor's channel.
  */
 #pragma once
 #include <stdbool.h>
@@ -28,12 +28,13 @@ void fake_target_attach(struct target *target, struct replicas *replicas);
 /* Whoever was attached is gone; returns when nothing is being told any more. */
 void fake_target_detach(struct target *target);
 /* `on_call` is called on the caller's thread at the beginning of each start and stop. */
-void fake_target_observe(struct target *target, void (*on_call)(const char *call, const char *replica_id, void *context),
-                         void *context);
+void fake_target_observe(struct target *target,
+                         void (*on_call)(const char *call, const char *replica_id, void *context), void *context);
 
 void fake_target_set_budget(struct target *target, uint64_t budget_bytes);
 /* The replica dies: it comes back by itself unless `final`. */
-void fake_target_kill(struct target *target, const char *replica_id, bool final, const char *cause, const char *log_tail);
+void fake_target_kill(struct target *target, const char *replica_id, bool final, const char *cause,
+                      const char *log_tail);
 /* What died without `final` is up again. */
 void fake_target_revive(struct target *target, const char *replica_id);
 /* Makes a process that nobody asked for. */

@@ -90,7 +90,8 @@ static void on_call(const char *call, const char *replica_id, void *context) {
 void bed_open(struct engine_bed *bed) {
     struct controller *controller = &bed->controller;
     struct error *error = NULL;
-    *controller = (struct controller){.settings = bed->settings, .packages = &folder_packages, .target_ops = &fake_target_ops};
+    *controller =
+        (struct controller){.settings = bed->settings, .packages = &folder_packages, .target_ops = &fake_target_ops};
     _cleanup_free_ char *database = fs_join(bed->folder, "control.db"), *packages = fs_join(bed->folder, "packages");
     static const char *const everywhere[] = {"/"};
     controller->registry = (struct registry_context){.roots = everywhere, .root_count = 1, .file_maximum = 100};
@@ -245,11 +246,13 @@ int64_t bed_ask(struct engine_bed *bed, const char *sql, const char *parameter) 
 
 void bed_run(struct engine_bed *bed, const char *sql, const char *parameter) {
     struct store_transaction *tx = begin(bed);
-    assert_int_equal(parameter ? store_run(tx, NULL, NULL, sql, "t", parameter) : store_run(tx, NULL, NULL, sql, ""), 0);
+    assert_int_equal(parameter ? store_run(tx, NULL, NULL, sql, "t", parameter) : store_run(tx, NULL, NULL, sql, ""),
+                     0);
     assert_int_equal(store_commit(tx, NULL), 0);
 }
 
-void bed_wait_until(struct engine_bed *bed, bool (*holds)(struct engine_bed *bed, const void *context), const void *context) {
+void bed_wait_until(struct engine_bed *bed, bool (*holds)(struct engine_bed *bed, const void *context),
+                    const void *context) {
     uint64_t deadline = clock_monotonic_ms() + PATIENCE_MS;
     while (!holds(bed, context)) {
         if (clock_monotonic_ms() > deadline) fail_msg("it did not come true within %d s", PATIENCE_MS / 1000);
@@ -271,9 +274,10 @@ void bed_expect_task(struct engine_bed *bed, const char *task_id, enum task_stat
 
 static bool is_idle(struct engine_bed *bed, const void *context) {
     (void)context;
-    return !bed_ask(bed,
-                    "SELECT count(*) FROM tasks WHERE status IN ('pending', 'processing') AND (kind <> 'retire' OR not_before = 0)",
-                    NULL);
+    return !bed_ask(
+        bed,
+        "SELECT count(*) FROM tasks WHERE status IN ('pending', 'processing') AND (kind <> 'retire' OR not_before = 0)",
+        NULL);
 }
 
 void bed_wait_idle(struct engine_bed *bed) {
@@ -301,7 +305,8 @@ static struct deployment_request request_of(struct engine_bed *bed, const struct
 }
 
 /* Commits or rolls back, wakes the engine, and hands the task's id over. */
-static char *finish(struct engine_bed *bed, struct store_transaction *tx, int result, struct task *task, struct error *error) {
+static char *finish(struct engine_bed *bed, struct store_transaction *tx, int result, struct task *task,
+                    struct error *error) {
     if (result < 0) {
         store_rollback(tx);
         _cleanup_free_ char *text = error_text(error);
@@ -328,7 +333,8 @@ char *bed_deploy(struct engine_bed *bed, const struct bed_request *bed_request, 
 
 static int operate(struct engine_bed *bed, const char *deployment_id, struct store_transaction *tx,
                    int (*operation)(struct controller *controller, struct store_transaction *tx,
-                                    const struct deployment *deployment, struct task *ret_task, struct error **ret_error),
+                                    const struct deployment *deployment, struct task *ret_task,
+                                    struct error **ret_error),
                    struct task *task, struct error **error) {
     _cleanup_deployment_ struct deployment deployment = {0};
     int result = deployment_load(tx, deployment_id, &deployment, error);
@@ -372,8 +378,8 @@ char *bed_restart(struct engine_bed *bed, const char *deployment_id) {
     return finish(bed, tx, result, &task, error);
 }
 
-static int delete_without_origin(struct controller *controller, struct store_transaction *tx, const struct deployment *deployment,
-                                 struct task *ret_task, struct error **ret_error) {
+static int delete_without_origin(struct controller *controller, struct store_transaction *tx,
+                                 const struct deployment *deployment, struct task *ret_task, struct error **ret_error) {
     return operation_delete(controller, tx, deployment, NULL, ret_task, ret_error);
 }
 
@@ -399,7 +405,8 @@ int bed_cancel(struct engine_bed *bed, const char *task_id) {
 
 char *bed_deployed(struct engine_bed *bed, const char *name, const char *model, int64_t replicas) {
     char *deployment_id = NULL;
-    _cleanup_free_ char *task = bed_deploy(bed, &(struct bed_request){.name = name, .model = model, .replicas = replicas}, &deployment_id);
+    _cleanup_free_ char *task =
+        bed_deploy(bed, &(struct bed_request){.name = name, .model = model, .replicas = replicas}, &deployment_id);
     bed_expect_task(bed, task, TASK_DONE);
     return deployment_id;
 }
@@ -437,18 +444,22 @@ void bed_check_consistent(struct engine_bed *bed) {
                              "(SELECT 1 FROM route_replicas p WHERE p.replica_id = r.id)",
                              NULL),
                      0);
-    assert_int_equal(bed_ask(bed, "SELECT count(*) FROM route_replicas WHERE replica_id NOT IN (SELECT id FROM replicas)", NULL), 0);
+    assert_int_equal(
+        bed_ask(bed, "SELECT count(*) FROM route_replicas WHERE replica_id NOT IN (SELECT id FROM replicas)", NULL), 0);
     assert_int_equal(bed_ask(bed, "SELECT count(*) FROM pins WHERE holder LIKE 'task:%'", NULL), 0);
     assert_int_equal(bed_ask(bed,
                              "SELECT count(*) FROM packages WHERE NOT EXISTS "
                              "(SELECT 1 FROM pins WHERE subject = 'package:' || digest)",
                              NULL),
                      0);
-    assert_int_equal(bed_ask(bed, "SELECT count(*) FROM packages", NULL), scratch_count(bed->folder, "packages/sha256"));
+    assert_int_equal(bed_ask(bed, "SELECT count(*) FROM packages", NULL),
+                     scratch_count(bed->folder, "packages/sha256"));
     assert_int_equal(scratch_count(bed->folder, "packages/incoming"), 0);
     /* A warm set has exactly one task that will end it. */
-    assert_int_equal(bed_ask(bed, "SELECT count(DISTINCT deployment_id || '/' || revision) FROM replicas WHERE state = 'warm'", NULL),
-                     bed_ask(bed, "SELECT count(*) FROM tasks WHERE kind = 'retire' AND status = 'pending'", NULL));
+    assert_int_equal(
+        bed_ask(bed, "SELECT count(DISTINCT deployment_id || '/' || revision) FROM replicas WHERE state = 'warm'",
+                NULL),
+        bed_ask(bed, "SELECT count(*) FROM tasks WHERE kind = 'retire' AND status = 'pending'", NULL));
 }
 
 void bed_check_serving(struct engine_bed *bed, const char *deployment_id, int64_t revision, int64_t replicas) {
@@ -456,10 +467,13 @@ void bed_check_serving(struct engine_bed *bed, const char *deployment_id, int64_
     _cleanup_deployment_ struct deployment deployment = bed_load(bed, deployment_id);
     assert_int_equal(deployment.serving_revision, revision);
     assert_int_equal(bed_ask(bed, "SELECT revision FROM routes WHERE deployment_id = ?", deployment_id), revision);
-    assert_int_equal(bed_ask(bed, "SELECT count(*) FROM route_replicas WHERE deployment_id = ?", deployment_id), replicas);
-    assert_int_equal(bed_ask(bed, "SELECT count(DISTINCT revision) FROM replicas WHERE state = 'serving' AND deployment_id = ?",
-                             deployment_id),
-                     1);
-    assert_int_equal(bed_ask(bed, "SELECT min(revision) FROM replicas WHERE state = 'serving' AND deployment_id = ?", deployment_id),
-                     revision);
+    assert_int_equal(bed_ask(bed, "SELECT count(*) FROM route_replicas WHERE deployment_id = ?", deployment_id),
+                     replicas);
+    assert_int_equal(
+        bed_ask(bed, "SELECT count(DISTINCT revision) FROM replicas WHERE state = 'serving' AND deployment_id = ?",
+                deployment_id),
+        1);
+    assert_int_equal(
+        bed_ask(bed, "SELECT min(revision) FROM replicas WHERE state = 'serving' AND deployment_id = ?", deployment_id),
+        revision);
 }

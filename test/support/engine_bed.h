@@ -1,6 +1,7 @@
-/* A controller without its process: real store, packages, file registry, operations and engine over a fake target and one
- * imagined gateway, in a folder of its own. What is closed can be opened again over the same folder, as after a crash; and
- * with bed_take_images() the folder is copied wherever a kill could come, each copy to be opened as a bed of its own. */
+/* A controller without its process: real store, packages, file registry, operations and engine over a fake target and
+ * one imagined gateway, in a folder of its own. What is closed can be opened again over the same folder, as after a
+ * crash; and with bed_take_images() the folder is copied wherever a kill could come, each copy to be opened as a bed of
+ * its own. */
 #pragma once
 #include "controller/engine-internal.h"
 #include "controller/operation.h"
@@ -18,7 +19,7 @@ struct engine_bed {
     struct controller controller;
     struct target *target;
     bool is_open, gateway_lags; /* gateway_lags: old generations stay in use until bed_let_gateway_go_on() */
-    uint64_t generation;        /* that the gateway routes by */
+    uint64_t generation; /* that the gateway routes by */
     struct image *images;
     size_t image_count;
     const char *stop_at_step; /* on_step of this step holds the task until bed_release() */
@@ -57,7 +58,8 @@ void bed_expect_task(struct engine_bed *bed, const char *task_id, enum task_stat
 /* Deploys and waits: the deployment's id. */
 char *bed_deployed(struct engine_bed *bed, const char *name, const char *model, int64_t replicas);
 /* Until the condition holds, or the test fails after 20 s. */
-void bed_wait_until(struct engine_bed *bed, bool (*holds)(struct engine_bed *bed, const void *context), const void *context);
+void bed_wait_until(struct engine_bed *bed, bool (*holds)(struct engine_bed *bed, const void *context),
+                    const void *context);
 /* Waits until no task but a `retire` that is not due is pending or processing. */
 void bed_wait_idle(struct engine_bed *bed);
 
@@ -68,8 +70,8 @@ int64_t bed_ask(struct engine_bed *bed, const char *sql, const char *parameter);
 char *bed_ask_text(struct engine_bed *bed, const char *sql, const char *parameter);
 void bed_run(struct engine_bed *bed, const char *sql, const char *parameter);
 
-/* Asserts everything that must hold when nothing is going on: rows, routes and processes agree, every package that is there
- * is pinned and the other way round, no pin and no folder of a finished task is left. */
+/* Asserts everything that must hold when nothing is going on: rows, routes and processes agree, every package that is
+ * there is pinned and the other way round, no pin and no folder of a finished task is left. */
 void bed_check_consistent(struct engine_bed *bed);
 /* The same for one deployment that serves `revision` with `replicas` replicas. */
 void bed_check_serving(struct engine_bed *bed, const char *deployment_id, int64_t revision, int64_t replicas);

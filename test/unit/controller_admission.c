@@ -15,7 +15,10 @@
 static int open_bed(void **state) {
     struct engine_bed *bed = bed_new();
     bed_open(bed);
-    bed_run(bed, "INSERT INTO packages (digest, size_bytes, file_count, created_at, used_at) VALUES ('new', 104857600, 3, 1, 1)", NULL);
+    bed_run(
+        bed,
+        "INSERT INTO packages (digest, size_bytes, file_count, created_at, used_at) VALUES ('new', 104857600, 3, 1, 1)",
+        NULL);
     bed_run(bed,
             "INSERT INTO packages (digest, size_bytes, file_count, seen_memory_bytes, created_at, used_at) "
             "VALUES ('seen', 104857600, 3, 209715200, 1, 1)",
@@ -41,11 +44,12 @@ static int check(struct engine_bed *bed, const char *digest, int64_t given, int6
 static void reserve(struct engine_bed *bed, const char *id, const char *state, int64_t bytes) {
     struct store_transaction *tx = NULL;
     assert_int_equal(store_begin(bed->controller.store, &tx, NULL), 0);
-    assert_int_equal(store_run(tx, NULL, NULL,
-                               "INSERT INTO replicas (id, deployment_id, revision, task_id, state, reserved_bytes, cpu, "
-                               "memory_limit_bytes, warm_until, created_at) VALUES (?, 'd', 1, 't', ?, ?, 0, 0, 9, 1)",
-                               "tti", id, state, bytes),
-                     0);
+    assert_int_equal(
+        store_run(tx, NULL, NULL,
+                  "INSERT INTO replicas (id, deployment_id, revision, task_id, state, reserved_bytes, cpu, "
+                  "memory_limit_bytes, warm_until, created_at) VALUES (?, 'd', 1, 't', ?, ?, 0, 0, 9, 1)",
+                  "tti", id, state, bytes),
+        0);
     assert_int_equal(store_commit(tx, NULL), 0);
 }
 

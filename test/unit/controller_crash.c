@@ -1,7 +1,7 @@
-/* A kill anywhere: while a task runs, its state folder is copied before each step, at each call to the target and at each
- * announcement of routes. Every copy is what a kill at that moment would have left, and each is opened twice: over the
- * replicas that lived at that moment (the controller was killed), and over none (the machine was). All must come to the end
- * that the task came to without a kill. */
+/* A kill anywhere: while a task runs, its state folder is copied before each step, at each call to the target and at
+ * each announcement of routes. Every copy is what a kill at that moment would have left, and each is opened twice: over
+ * the replicas that lived at that moment (the controller was killed), and over none (the machine was). All must come to
+ * the end that the task came to without a kill. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -26,8 +26,10 @@ struct end {
 
 static void check_end(struct engine_bed *bed, const char *deployment_id, const char *task_id, const struct end *end) {
     bed_expect_task(bed, task_id, end->task);
-    if (end->revision) bed_check_serving(bed, deployment_id, end->revision, end->replicas);
-    else bed_check_consistent(bed);
+    if (end->revision)
+        bed_check_serving(bed, deployment_id, end->revision, end->replicas);
+    else
+        bed_check_consistent(bed);
     _cleanup_deployment_ struct deployment deployment = bed_load(bed, deployment_id);
     if (deployment.status != end->deployment)
         fail_msg("deployment is %s: %s", deployment_status_name(deployment.status), deployment.message);
@@ -59,7 +61,8 @@ static void go_on_from(const struct image *image, bool machine_died, const char 
     bed_free(bed);
 }
 
-static void kill_anywhere(struct engine_bed *bed, const char *deployment_id, const char *task_id, const struct end *end) {
+static void kill_anywhere(struct engine_bed *bed, const char *deployment_id, const char *task_id,
+                          const struct end *end) {
     bed_expect_task(bed, task_id, end->task);
     bed_stop_images(bed);
     check_end(bed, deployment_id, task_id, end);
@@ -92,7 +95,8 @@ static void a_deploy(void **state) {
     struct engine_bed *bed = *state;
     bed_take_images(bed);
     char *id = NULL;
-    _cleanup_free_ char *task = bed_deploy(bed, &(struct bed_request){.name = "minilm", .model = "one", .replicas = 2}, &id);
+    _cleanup_free_ char *task =
+        bed_deploy(bed, &(struct bed_request){.name = "minilm", .model = "one", .replicas = 2}, &id);
     kill_anywhere(bed, id, task, &(struct end){TASK_DONE, DEPLOYMENT_ACTIVE, 1, 2, 1, 2, 0});
     free(id);
 }
@@ -109,8 +113,8 @@ static void a_deploy_that_fails(void **state) {
 static void update_to(struct engine_bed *bed, const char *model, const char *target_json, const struct end *end) {
     _cleanup_free_ char *id = bed_deployed(bed, "minilm", "one", 2);
     bed_take_images(bed);
-    _cleanup_free_ char *task =
-        bed_update(bed, id, &(struct bed_request){.name = "minilm", .model = model, .replicas = 2, .target_json = target_json});
+    _cleanup_free_ char *task = bed_update(
+        bed, id, &(struct bed_request){.name = "minilm", .model = model, .replicas = 2, .target_json = target_json});
     kill_anywhere(bed, id, task, end);
 }
 
@@ -192,7 +196,8 @@ static void a_stop_leaves_the_task_processing_and_the_next_start_goes_on(void **
     bed_open(bed);
     bed_expect_task(bed, task_id, TASK_DONE);
     bed_check_serving(bed, id, 1, 1);
-    assert_int_equal(bed_ask(bed, "SELECT count(*) FROM events WHERE kind = 'task_step' AND message = 'fetch'", NULL), 1);
+    assert_int_equal(bed_ask(bed, "SELECT count(*) FROM events WHERE kind = 'task_step' AND message = 'fetch'", NULL),
+                     1);
     free(id);
 }
 
@@ -229,12 +234,15 @@ static void a_status_that_no_task_works_on_is_put_right_with_its_cause(void **st
 static void what_nobody_owns_is_stopped_and_removed_at_the_next_start(void **state) {
     struct engine_bed *bed = *state;
     _cleanup_free_ char *id = bed_deployed(bed, "minilm", "one", 1);
-    bed_run(bed,
-            "INSERT INTO replicas (id, deployment_id, revision, task_id, state, reserved_bytes, cpu, memory_limit_bytes, created_at) "
-            "VALUES ('left', ?, 1, 'gone', 'starting', 5, 0, 0, 1)",
-            id);
-    bed_run(bed, "INSERT INTO pins (subject, holder, task_id, created_at) VALUES ('package:x', 'task:gone', 'gone', 1)", NULL);
-    bed_run(bed, "INSERT INTO packages (digest, size_bytes, file_count, created_at, used_at) VALUES ('x', 1, 1, 1, 1)", NULL);
+    bed_run(
+        bed,
+        "INSERT INTO replicas (id, deployment_id, revision, task_id, state, reserved_bytes, cpu, memory_limit_bytes, created_at) "
+        "VALUES ('left', ?, 1, 'gone', 'starting', 5, 0, 0, 1)",
+        id);
+    bed_run(bed, "INSERT INTO pins (subject, holder, task_id, created_at) VALUES ('package:x', 'task:gone', 'gone', 1)",
+            NULL);
+    bed_run(bed, "INSERT INTO packages (digest, size_bytes, file_count, created_at, used_at) VALUES ('x', 1, 1, 1, 1)",
+            NULL);
     scratch_write_text(bed->folder, "packages/incoming/gone/model.onnx", "half");
     bed_close(bed);
     fake_target_add_stray(bed->target, "left");

@@ -105,7 +105,8 @@ static void a_transient_error_is_tried_again(void **state) {
     fake_target_fail_starts(bed->target, 2);
     _cleanup_free_ char *id = bed_deployed(bed, "minilm", "one", 1);
     bed_check_serving(bed, id, 1, 1);
-    assert_int_equal(bed_ask(bed, "SELECT count(*) FROM events WHERE kind = 'task_step' AND message LIKE '%attempt 3'", NULL), 1);
+    assert_int_equal(
+        bed_ask(bed, "SELECT count(*) FROM events WHERE kind = 'task_step' AND message LIKE '%attempt 3'", NULL), 1);
 }
 
 static void a_transient_error_that_stays_fails_after_the_attempts(void **state) {
@@ -190,10 +191,11 @@ static void a_follower_ends_as_its_leader(void **state) {
     char *id = NULL;
     _cleanup_free_ char *leader = bed_deploy(bed, &request, &id);
     bed_wait_held(bed);
-    bed_run(bed,
-            "INSERT INTO tasks (id, kind, status, deployment_id, revision, leader_id, deadline, created_at, updated_at) "
-            "SELECT 'follower', kind, 'pending', deployment_id, revision, id, 1, created_at, updated_at FROM tasks WHERE id = ?",
-            leader);
+    bed_run(
+        bed,
+        "INSERT INTO tasks (id, kind, status, deployment_id, revision, leader_id, deadline, created_at, updated_at) "
+        "SELECT 'follower', kind, 'pending', deployment_id, revision, id, 1, created_at, updated_at FROM tasks WHERE id = ?",
+        leader);
     engine_wake(bed->controller.engine);
     bed_release(bed);
     bed_expect_task(bed, leader, TASK_DONE);
@@ -213,7 +215,9 @@ static void an_update_moves_to_the_new_revision_and_keeps_the_old_one_warm(void 
     bed_check_serving(bed, id, 2, 2);
     assert_int_equal(bed_ask(bed, "SELECT count(*) FROM replicas WHERE state = 'warm' AND revision = 1", NULL), 2);
     assert_int_equal(fake_target_count(bed->target), 4);
-    assert_int_equal(bed_ask(bed, "SELECT count(*) FROM tasks WHERE kind = 'retire' AND status = 'pending' AND parent_id = ?", task), 1);
+    assert_int_equal(
+        bed_ask(bed, "SELECT count(*) FROM tasks WHERE kind = 'retire' AND status = 'pending' AND parent_id = ?", task),
+        1);
 }
 
 static void the_old_replicas_stay_until_no_gateway_uses_them(void **state) {
@@ -303,7 +307,8 @@ static void a_newer_update_ends_the_window_of_the_one_before(void **state) {
 
 static bool has_one_replica(struct engine_bed *bed, const void *context) {
     (void)context;
-    return fake_target_count(bed->target) == 1 && !bed_ask(bed, "SELECT count(*) FROM replicas WHERE state <> 'serving'", NULL);
+    return fake_target_count(bed->target) == 1 &&
+           !bed_ask(bed, "SELECT count(*) FROM replicas WHERE state <> 'serving'", NULL);
 }
 
 static void the_end_of_the_window_stops_the_old_replicas(void **state) {
@@ -397,7 +402,8 @@ static void a_rollback_takes_the_warm_replicas_over(void **state) {
     bed_expect_task(bed, rollback, TASK_DONE);
     bed_check_serving(bed, id, 1, 2);
     assert_int_equal(fake_target_started(bed->target), started);
-    _cleanup_free_ char *detail = bed_ask_text(bed, "SELECT detail FROM tasks WHERE kind = 'retire' AND parent_id = ?", task);
+    _cleanup_free_ char *detail =
+        bed_ask_text(bed, "SELECT detail FROM tasks WHERE kind = 'retire' AND parent_id = ?", task);
     assert_string_equal(detail, "rolled back");
     assert_int_equal(bed_ask(bed, "SELECT count(*) FROM replicas WHERE state = 'warm' AND revision = 2", NULL), 2);
 }

@@ -90,14 +90,16 @@ static void the_budget_is_the_setting_or_four_fifths_of_the_machine(void **state
 static void each_message_about_a_replica_is_an_event(void **state) {
     (void)state;
     struct target_event event;
-    struct wire_message up = {.type = WIRE_replica_up,
-                              .replica_up = {.replica_id = "r", .incarnation = 4, .address = "/a", .pid = 9, .report_json = "{}"}};
+    struct wire_message up = {
+        .type = WIRE_replica_up,
+        .replica_up = {.replica_id = "r", .incarnation = 4, .address = "/a", .pid = 9, .report_json = "{}"}};
     assert_true(local_target_event(&up, &event));
     assert_int_equal(event.kind, TARGET_UP);
     assert_string_equal(event.report_json, "{}");
     assert_int_equal(event.incarnation, 4);
-    struct wire_message down = {.type = WIRE_replica_down,
-                                .replica_down = {.replica_id = "r", .final = 1, .cause = "exit status 3", .log_tail = "x"}};
+    struct wire_message down = {
+        .type = WIRE_replica_down,
+        .replica_down = {.replica_id = "r", .final = 1, .cause = "exit status 3", .log_tail = "x"}};
     assert_true(local_target_event(&down, &event));
     assert_int_equal(event.kind, TARGET_DOWN);
     assert_true(event.final);
