@@ -10,6 +10,9 @@ load in milliseconds and their answers can be told by heart or with numpy. Nothi
     batch_variant    FP32 x [-1,2] -> y = x - mean over the whole batch: what a batch changes
     always_nan       FP32 x [-1,2] -> y = 0 / 0
     slow             FP32 x [-1,4] -> y = x + 1, after `seconds` or so of multiplying matrices
+    poison           INT32 x [-1,4] -> y = 100 / (x - 7), a whole division: a 7 kills the runner with SIGFPE
+    deadly           the same with x - x: the first inference, which warms up, kills
+    padded           add_one beside a file of `mebibytes` MiB: what takes a while to fetch, verify and package
     repeat           INT64 n [1] -> y = n[0] ones: a small request with an answer of any size
     scalar           FP32 x [] -> y = x + 1
     embedding        a folder as sentence-transformers saves it, with a WordPiece tokenizer of a few words
@@ -155,8 +158,8 @@ def always_nan(parent, name="always-nan"):
     )
 
 
-def slow(parent, name="slow", rounds=60, size=512):
-    """About `rounds` times 5 ms on one core. The products are kept from being folded away by depending on x."""
+def slow(parent, name="slow", rounds=60, size=512, amount=1.0):
+    """y = x + `amount` after about `rounds` times 5 ms on one core. The products are kept from being folded away by depending on x."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["going"], ["still_going"]),
@@ -192,11 +195,41 @@ def slow(parent, name="slow", rounds=60, size=512):
             [
                 constant("weight", np.eye(size)),
                 constant("zero", 0.0),
-                constant("one", [1.0]),
+                constant("one", [amount]),
                 constant("rounds", rounds, np.int64),
             ],
         ),
     )
+
+
+def poison(parent, name="poison", deadly=7):
+    """`deadly` None: whatever comes."""
+    return save(
+        parent,
+        name,
+        build(
+            [
+                helper.make_node("Sub", ["x", "x" if deadly is None else "deadly"], ["divisor"]),
+                helper.make_node("Div", ["hundred", "divisor"], ["y"]),
+            ],
+            [("x", TensorProto.INT32, [None, 4])],
+            [("y", TensorProto.INT32, [None, 4])],
+            [constant("hundred", [100], np.int32), constant("deadly", [deadly or 0], np.int32)],
+        ),
+    )
+
+
+def deadly(parent, name="deadly"):
+    return poison(parent, name, deadly=None)
+
+
+def padded(parent, name="padded", amount=1.0, mebibytes=64):
+    folder = add_one(parent, name, amount)
+    block = np.random.default_rng(int(amount)).bytes(1 << 20)
+    with open(folder / "padding.bin", "wb") as file:
+        for _ in range(mebibytes):
+            file.write(block)
+    return folder
 
 
 def repeat(parent, name="repeat"):
