@@ -9,18 +9,23 @@
 
 /* ---- names ---- */
 
-/* Makes `name` answer for the deployment as its current name. A former name of another deployment is taken over. */
-static int take_name(struct store_transaction *tx, const char *name, const char *deployment_id, struct error **ret_error) {
+/* CONFLICT when it is the current name of another deployment; then nothing has changed, and the transaction goes on. */
+static int check_name(struct store_transaction *tx, const char *name, const char *deployment_id, struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
     int result = store_query(tx, &rows, ret_error,
                              "SELECT d.id, d.status FROM route_names n JOIN deployments d ON d.id = n.deployment_id "
                              "WHERE n.name = ? AND n.is_current = 1 AND d.id <> ?",
                              "tt", name, deployment_id);
-    if (result < 0 || (result = store_next(rows, ret_error)) < 0) return result;
-    if (result)
-        return error_set(ret_error, ERROR_CONFLICT,
-                         "the name %s is taken by deployment %s, which is %s: PUT changes it, DELETE frees the name", name,
-                         store_text(rows, 0), store_text(rows, 1));
+    if (result < 0 || (result = store_next(rows, ret_error)) <= 0) return result;
+    return error_set(ret_error, ERROR_CONFLICT,
+                     "the name %s is taken by deployment %s, which is %s: PUT changes it, DELETE frees the name", name,
+                     store_text(rows, 0), store_text(rows, 1));
+}
+
+/* Makes `name` answer for the deployment as its current name. A former name of another deployment is taken over. */
+static int take_name(struct store_transaction *tx, const char *name, const char *deployment_id, struct error **ret_error) {
+    int result = check_name(tx, name, deployment_id, ret_error);
+    if (result < 0) return result;
     if ((result = store_run(tx, NULL, ret_error, "UPDATE route_names SET is_current = 0 WHERE deployment_id = ?", "t",
                             deployment_id)) < 0 ||
         (result = store_run(tx, NULL, ret_error, "DELETE FROM route_names WHERE name = ?", "t", name)) < 0 ||
@@ -51,25 +56,41 @@ static char *snapshot_deployment(const struct deployment *deployment) {
     return json_write(document, NULL);
 }
 
-static int restore_deployment(struct store_transaction *tx, const char *deployment_id, yyjson_val *snapshot,
+static int restore_deployment(struct store_transaction *tx, const char *deployment_id, const char *name, yyjson_val *snapshot,
                               struct error **ret_error) {
-    const char *name = yyjson_get_str(yyjson_obj_get(snapshot, "name"));
-    int result = store_run(tx, NULL, ret_error,
-                           "UPDATE deployments SET name = ?, tags_json = ?, revision = ?, replicas = ?, cpu = ?, "
-                           "memory_bytes = ?, gpu = ? WHERE id = ?",
-                           "ttiidiit", name, yyjson_get_str(yyjson_obj_get(snapshot, "tags_json")),
-                           yyjson_get_sint(yyjson_obj_get(snapshot, "revision")),
-                           yyjson_get_sint(yyjson_obj_get(snapshot, "replicas")),
-                           yyjson_get_num(yyjson_obj_get(snapshot, "cpu")),
-                           yyjson_get_sint(yyjson_obj_get(snapshot, "memory_bytes")),
-                           yyjson_get_sint(yyjson_obj_get(snapshot, "gpu")), deployment_id);
-    return result < 0 ? result : take_name(tx, name, deployment_id, ret_error);
+    int result = take_name(tx, name, deployment_id, ret_error);
+    if (result < 0) return result;
+    return store_run(tx, NULL, ret_error,
+                     "UPDATE deployments SET name = ?, tags_json = ?, revision = ?, replicas = ?, cpu = ?, "
+                     "memory_bytes = ?, gpu = ? WHERE id = ?",
+                     "ttiidiit", name, yyjson_get_str(yyjson_obj_get(snapshot, "tags_json")),
+                     yyjson_get_sint(yyjson_obj_get(snapshot, "revision")),
+                     yyjson_get_sint(yyjson_obj_get(snapshot, "replicas")),
+                     yyjson_get_num(yyjson_obj_get(snapshot, "cpu")),
+                     yyjson_get_sint(yyjson_obj_get(snapshot, "memory_bytes")),
+                     yyjson_get_sint(yyjson_obj_get(snapshot, "gpu")), deployment_id);
+}
+
+/* The name that an undone operation leaves: the one before, unless another deployment has taken it meanwhile. Borrowed. */
+static int choose_name(struct store_transaction *tx, const struct deployment *now, yyjson_val *undo, const char **ret_name,
+                       struct error **ret_error) {
+    struct error *error = NULL;
+    *ret_name = yyjson_get_str(yyjson_obj_get(undo, "name"));
+    int result = check_name(tx, *ret_name, now->id, &error);
+    if (result == -ERROR_CONFLICT) {
+        error_free(error);
+        *ret_name = now->name;
+        return 0;
+    }
+    if (result < 0 && ret_error) *ret_error = error;
+    else error_free(error);
+    return result;
 }
 
 /* A name that only the undone operation had brought does not go on answering. */
-static int drop_name_unless(struct store_transaction *tx, const char *deployment_id, const char *name, yyjson_val *kept,
+static int drop_name_unless(struct store_transaction *tx, const char *deployment_id, const char *name, const char *kept,
                             struct error **ret_error) {
-    if (yyjson_equals_str(yyjson_obj_get(kept, "name"), name)) return 0;
+    if (text_equal(name, kept)) return 0;
     return store_run(tx, NULL, ret_error, "DELETE FROM route_names WHERE deployment_id = ? AND name = ?", "tt",
                      deployment_id, name);
 }
@@ -86,8 +107,10 @@ int operation_undo(struct store_transaction *tx, const struct task *task, const 
     deployment_status_parse(yyjson_get_str(yyjson_obj_get(undo, "status")), &status);
     const char *error_text_json = yyjson_get_str(yyjson_obj_get(undo, "error_json"));
     struct error *error = error_text_json ? json_to_error(error_text_json) : NULL;
-    if ((result = restore_deployment(tx, now.id, undo, ret_error)) >= 0 &&
-        (result = drop_name_unless(tx, now.id, now.name, undo, ret_error)) >= 0 &&
+    const char *name = NULL;
+    if ((result = choose_name(tx, &now, undo, &name, ret_error)) >= 0 &&
+        (result = restore_deployment(tx, now.id, name, undo, ret_error)) >= 0 &&
+        (result = drop_name_unless(tx, now.id, now.name, name, ret_error)) >= 0 &&
         (result = deployment_set_status(tx, now.id, status, reason, error, task->id, ret_error)) >= 0)
         result = store_run(tx, NULL, ret_error, "UPDATE tasks SET undo_json = ? WHERE id = ?", "tt", redo, task->id);
     error_free(error);
@@ -216,12 +239,12 @@ int operation_update(struct controller *controller, struct store_transaction *tx
     int64_t revision = 0;
     int result = check_is_free(tx, deployment, ret_error);
     if (result < 0 || (result = next_revision(tx, deployment->id, &revision, ret_error)) < 0 ||
-        (result = insert_revision(tx, deployment->id, revision, request, ret_error)) < 0 ||
-        (result = set_wanted(tx, deployment->id, request, revision, ret_error)) < 0)
+        (result = insert_revision(tx, deployment->id, revision, request, ret_error)) < 0)
         return result;
     if (!text_equal(request->name, deployment->name) &&
         (result = take_name(tx, request->name, deployment->id, ret_error)) < 0)
         return result;
+    if ((result = set_wanted(tx, deployment->id, request, revision, ret_error)) < 0) return result;
     result = insert_task(controller, tx, "update", deployment->id, request->name, revision, NULL,
                          snapshot_deployment(deployment), ret_task, ret_error);
     if (result < 0) return result;
@@ -345,9 +368,17 @@ static int redo(struct store_transaction *tx, const struct task *task, const str
     if (!task->undo_json || task->status == TASK_FAILED) return 0;
     _cleanup_json_ yyjson_doc *document = yyjson_read(task->undo_json, strlen(task->undo_json), 0);
     _cleanup_free_ char *undo = snapshot_deployment(deployment);
-    int result = restore_deployment(tx, task->deployment_id, yyjson_doc_get_root(document), ret_error);
+    yyjson_val *root = yyjson_doc_get_root(document);
+    int result = restore_deployment(tx, task->deployment_id, yyjson_get_str(yyjson_obj_get(root, "name")), root, ret_error);
     if (result < 0) return result;
     return store_run(tx, NULL, ret_error, "UPDATE tasks SET undo_json = ? WHERE id = ?", "tt", undo, task->id);
+}
+
+/* A canceled deploy made its deployment inactive and freed the name: it takes it again. One that was deleted stays so. */
+static int revive(struct store_transaction *tx, const struct task *task, const struct deployment *deployment,
+                  struct error **ret_error) {
+    if (text_equal(task->kind, "deploy")) return take_name(tx, deployment->name, deployment->id, ret_error);
+    return error_set(ret_error, ERROR_CONFLICT, "the deployment of task %s is gone: deploy the model anew", task->id);
 }
 
 int operation_restart_task(struct controller *controller, struct store_transaction *tx, const struct task *task,
@@ -363,8 +394,7 @@ int operation_restart_task(struct controller *controller, struct store_transacti
     if (!text_equal(deployment.task_id, task->id))
         return error_set(ret_error, ERROR_CONFLICT, "task %s is not the newest operation of deployment %s: that is task %s",
                          task->id, deployment.name, deployment.task_id);
-    if (deployment.status == DEPLOYMENT_INACTIVE)
-        return error_set(ret_error, ERROR_CONFLICT, "the deployment of task %s is gone: deploy the model anew", task->id);
+    if (deployment.status == DEPLOYMENT_INACTIVE && (result = revive(tx, task, &deployment, ret_error)) < 0) return result;
     if ((result = redo(tx, task, &deployment, ret_error)) < 0) return result;
     int64_t now = clock_wall_ms();
     bool is_deploy = text_equal(task->kind, "deploy");
