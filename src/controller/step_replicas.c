@@ -292,7 +292,14 @@ static int record_report(struct store_transaction *tx, const char *deployment_id
                   "UPDATE revisions SET facts_json = ?, encoder_digest = ? WHERE deployment_id = ? AND number = ?",
                   "ttti", report, yyjson_get_str(yyjson_obj_get(root, "encoder_digest")), deployment_id, revision);
     if (result < 0) return result;
-    return keep_seen(tx, deployment_id, revision, yyjson_get_uint(yyjson_obj_get(root, "memory_bytes")), ret_error);
+    uint64_t memory = yyjson_get_uint(yyjson_obj_get(root, "memory_bytes"));
+    result = keep_seen(tx, deployment_id, revision, memory, ret_error);
+    if (result < 0 || memory > INT64_MAX) return result;
+    /* Reckoned too low: what it uses is taken, whatever was reserved. What was given is its limit and stays. */
+    return store_run(tx, NULL, ret_error,
+                     "UPDATE replicas SET reserved_bytes = ? WHERE deployment_id = ? AND revision = ? AND "
+                     "memory_limit_bytes = 0 AND reserved_bytes < ? AND state IN ('starting', 'ready')",
+                     "itii", (int64_t)memory, deployment_id, revision, (int64_t)memory);
 }
 
 int step_record_ready(struct step_run *run, int64_t revision_number, struct error **ret_error) {

@@ -28,7 +28,8 @@ struct target {
     struct replicas *listener;
     bool ending, telling;
     uint64_t budget_bytes, incarnations;
-    size_t started, failing_starts;
+    size_t started, failing_starts, failing_stops;
+    uint64_t memory_bytes; /* that replicas report */
     void (*on_call)(const char *call, const char *replica_id, void *context);
     void *context;
 };
@@ -90,12 +91,14 @@ static void *tell_all(void *context) {
 
 static void tell_up(struct target *target, struct replica *replica) {
     replica->up = true;
-    tell(target, (struct target_event){
-                     .kind = TARGET_UP,
-                     .replica_id = replica->id,
-                     .incarnation = replica->incarnation,
-                     .pid = 4000000 + replica->incarnation,
-                     .report_json = "{\"kind\":\"embedding\",\"encoder_digest\":\"e1\",\"memory_bytes\":50000000}"});
+    _cleanup_free_ char *report =
+        text_format("{\"kind\":\"embedding\",\"encoder_digest\":\"e1\",\"memory_bytes\":%llu}",
+                    (unsigned long long)target->memory_bytes);
+    tell(target, (struct target_event){.kind = TARGET_UP,
+                                       .replica_id = replica->id,
+                                       .incarnation = replica->incarnation,
+                                       .pid = 4000000 + replica->incarnation,
+                                       .report_json = report});
 }
 
 static void tell_down(struct target *target, const struct replica *replica, bool final, const char *cause,
@@ -195,18 +198,23 @@ static int fake_start(struct target *target, const struct target_replica_spec *s
 }
 
 static int fake_stop(struct target *target, const char *replica_id, uint64_t drain_ms, struct error **ret_error) {
-    (void)drain_ms, (void)ret_error;
+    (void)drain_ms;
     call(target, "stop", replica_id);
     pthread_mutex_lock(&target->mutex);
     struct replica **link = find(target, replica_id);
-    if (*link) {
+    int result = 0;
+    if (target->failing_stops) {
+        target->failing_stops--;
+        error_set(ret_error, ERROR_UNAVAILABLE, "the machine is busy");
+        result = error_mark_transient(ret_error);
+    } else if (*link) {
         tell_down(target, *link, true, "stopped", NULL, NULL);
         drop(link);
     } else {
         tell_down(target, &(struct replica){.id = (char *)replica_id}, true, "stopped", NULL, NULL);
     }
     pthread_mutex_unlock(&target->mutex);
-    return 0;
+    return result;
 }
 
 static int fake_budget(struct target *target, uint64_t *ret_bytes, char **ret_source, struct error **ret_error) {
@@ -226,6 +234,7 @@ const struct target_ops fake_target_ops = {
 struct target *fake_target_new(uint64_t budget_bytes) {
     struct target *target = mem_new(struct target);
     target->budget_bytes = budget_bytes;
+    target->memory_bytes = 50000000;
     target->queue_end = &target->queue;
     pthread_mutex_init(&target->mutex, NULL);
     pthread_cond_init(&target->changed, NULL);
@@ -361,5 +370,17 @@ size_t fake_target_started(struct target *target) {
 void fake_target_fail_starts(struct target *target, size_t count) {
     pthread_mutex_lock(&target->mutex);
     target->failing_starts = count;
+    pthread_mutex_unlock(&target->mutex);
+}
+
+void fake_target_fail_stops(struct target *target, size_t count) {
+    pthread_mutex_lock(&target->mutex);
+    target->failing_stops = count;
+    pthread_mutex_unlock(&target->mutex);
+}
+
+void fake_target_report_memory(struct target *target, uint64_t bytes) {
+    pthread_mutex_lock(&target->mutex);
+    target->memory_bytes = bytes;
     pthread_mutex_unlock(&target->mutex);
 }

@@ -45,5 +45,8 @@ bool fake_target_has(struct target *target, const char *replica_id);
 size_t fake_target_count(struct target *target);
 /* How often start() made something new. */
 size_t fake_target_started(struct target *target);
-/* start() fails that many times with a transient error. */
+/* start(), stop() fail that many times with a transient error. */
 void fake_target_fail_starts(struct target *target, size_t count);
+void fake_target_fail_stops(struct target *target, size_t count);
+/* What replicas report from now on that they use. */
+void fake_target_report_memory(struct target *target, uint64_t bytes);

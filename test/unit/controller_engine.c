@@ -94,6 +94,14 @@ static void a_missing_model_is_a_registry_error_that_is_not_tried_again(void **s
     free(id);
 }
 
+static void a_replica_that_uses_more_than_was_reckoned_is_reserved_for(void **state) {
+    struct engine_bed *bed = *state;
+    fake_target_report_memory(bed->target, 300000000);
+    _cleanup_free_ char *id = bed_deployed(bed, "minilm", "one", 1);
+    assert_int_equal(bed_ask(bed, "SELECT reserved_bytes FROM replicas WHERE deployment_id = ?", id), 300000000);
+    assert_int_equal(bed_ask(bed, "SELECT seen_memory_bytes FROM packages", NULL), 300000000);
+}
+
 static void a_replica_that_dies_once_while_it_loads_does_not_fail_the_deployment(void **state) {
     struct engine_bed *bed = *state;
     _cleanup_free_ char *id = bed_deployed(bed, "minilm", "flaky", 1);
@@ -143,7 +151,6 @@ static void a_deploy_that_waits_too_long_fails(void **state) {
     struct bed_request slow = model("slow", "hanging"), late = model("late", "one");
     char *slow_id = NULL, *late_id = NULL;
     _cleanup_free_ char *slow_task = bed_deploy(bed, &slow, &slow_id);
-    bed_hold_at(bed, "never");
     _cleanup_free_ char *late_task = bed_deploy(bed, &late, &late_id);
     bed_expect_task(bed, late_task, TASK_FAILED);
     _cleanup_task_ struct task task = bed_task(bed, late_task);
@@ -229,18 +236,13 @@ static void the_old_replicas_stay_until_no_gateway_uses_them(void **state) {
     bed->gateway_lags = true;
     pthread_mutex_unlock(&bed->mutex);
     struct bed_request request = model("minilm", "two");
-    bed_hold_at(bed, "retire");
-    _cleanup_free_ char *task = bed_update(bed, id, &request);
     bed_hold_at(bed, "drain");
+    _cleanup_free_ char *task = bed_update(bed, id, &request);
     bed_wait_held(bed);
-    bed_hold_at(bed, "retire");
-    pthread_mutex_lock(&bed->mutex);
-    pthread_cond_broadcast(&bed->changed);
-    pthread_mutex_unlock(&bed->mutex);
+    bed_release(bed);
     assert_int_equal(fake_target_count(bed->target), 2);
     _cleanup_task_ struct task seen = bed_task(bed, task);
     assert_int_equal(seen.status, TASK_PROCESSING);
-    bed_release(bed);
     bed_let_gateway_go_on(bed);
     bed_expect_task(bed, task, TASK_DONE);
     assert_int_equal(fake_target_count(bed->target), 1);
@@ -524,6 +526,23 @@ static void a_delete_leaves_neither_process_nor_package(void **state) {
     assert_string_not_equal(again, id);
 }
 
+static void a_delete_that_fails_says_so_and_another_one_goes_on(void **state) {
+    struct engine_bed *bed = *state;
+    _cleanup_free_ char *id = bed_deployed(bed, "minilm", "one", 1);
+    fake_target_fail_stops(bed->target, 3); /* as often as a step is tried */
+    _cleanup_free_ char *task = bed_delete(bed, id);
+    bed_expect_task(bed, task, TASK_FAILED);
+    _cleanup_deployment_ struct deployment deployment = bed_load(bed, id);
+    assert_int_equal(deployment.status, DEPLOYMENT_DELETE_FAILED);
+    assert_non_null(strstr(deployment.message, "the machine is busy"));
+    assert_int_equal(bed_ask(bed, "SELECT count(*) FROM routes", NULL), 0);
+    _cleanup_free_ char *again = bed_delete(bed, id);
+    assert_string_not_equal(again, task);
+    bed_expect_task(bed, again, TASK_DONE);
+    bed_check_consistent(bed);
+    assert_int_equal(fake_target_count(bed->target), 0);
+}
+
 static void a_delete_during_a_deploy_cancels_it_first(void **state) {
     struct engine_bed *bed = *state;
     bed_hold_at(bed, "ready");
@@ -622,14 +641,17 @@ static void a_cancel_after_the_switch_comes_too_late(void **state) {
     bed_check_serving(bed, id, 2, 1);
 }
 
+static bool has_started_one(struct engine_bed *bed, const void *context) {
+    (void)context;
+    return fake_target_started(bed->target) == 1;
+}
+
 static void a_hanging_model_can_be_canceled(void **state) {
     struct engine_bed *bed = *state;
     char *id = NULL;
     struct bed_request request = model("minilm", "hanging");
     _cleanup_free_ char *task = bed_deploy(bed, &request, &id);
-    uint64_t version;
-    do version = fake_target_started(bed->target);
-    while (!version);
+    bed_wait_until(bed, has_started_one, NULL);
     assert_int_equal(bed_cancel(bed, task), 0);
     bed_expect_task(bed, task, TASK_CANCELED);
     bed_check_consistent(bed);
@@ -695,6 +717,7 @@ int main(void) {
         T(what_the_target_cannot_use_is_said_in_the_message),
         T(a_model_that_cannot_load_fails_with_its_causes_and_leaves_nothing),
         T(a_missing_model_is_a_registry_error_that_is_not_tried_again),
+        T(a_replica_that_uses_more_than_was_reckoned_is_reserved_for),
         T(a_replica_that_dies_once_while_it_loads_does_not_fail_the_deployment),
         T(a_transient_error_is_tried_again),
         T(a_transient_error_that_stays_fails_after_the_attempts),
@@ -723,6 +746,7 @@ int main(void) {
         T(a_restart_without_room_for_one_more_stops_one_first),
         T(a_restart_of_a_single_replica_without_room_is_refused),
         T(a_delete_leaves_neither_process_nor_package),
+        T(a_delete_that_fails_says_so_and_another_one_goes_on),
         T(a_delete_during_a_deploy_cancels_it_first),
         T(a_delete_during_an_update_cancels_it_first),
         T(a_deploy_canceled_in_any_step_leaves_nothing),
