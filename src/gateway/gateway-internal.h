@@ -182,6 +182,8 @@ void gateway_free_spare_exchanges(struct gateway *gateway);
 
 /* ---- errors in each family's shape (gateway_errors.c) --------------------- */
 
+/* The body in the shape of the family that the path belongs to; the caller frees. */
+char *gateway_write_error(const char *path, const struct error *error, const char **ret_content_type, size_t *ret_size);
 /* Answers with the error, in the shape of the family that the path belongs to, and ends the exchange. Takes the error. */
 void exchange_fail(struct exchange *exchange, struct error *error);
 void exchange_fail_with(struct exchange *exchange, enum error_class class, int status, const char *format, ...)

@@ -78,16 +78,20 @@ static const struct shape *shape_of(const char *path) {
     }
 }
 
-void exchange_fail(struct exchange *exchange, struct error *error) {
-    const struct shape *shape = shape_of(exchange->request->path);
+char *gateway_write_error(const char *path, const struct error *error, const char **ret_content_type, size_t *ret_size) {
+    const struct shape *shape = shape_of(path);
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(document);
     yyjson_mut_doc_set_root(document, root);
     shape->write(document, root, error);
-    size_t size;
-    _cleanup_free_ char *body = json_write(document, &size);
+    *ret_content_type = shape->content_type;
+    return json_write(document, ret_size);
+}
 
-    struct http_header headers[4] = {{"Content-Type", shape->content_type}, {"X-Request-Id", exchange->request_id}};
+void exchange_fail(struct exchange *exchange, struct error *error) {
+    struct http_header headers[4] = {{"Content-Type", NULL}, {"X-Request-Id", exchange->request_id}};
+    size_t size;
+    _cleanup_free_ char *body = gateway_write_error(exchange->request->path, error, &headers[0].value, &size);
     size_t count = 2;
     char allow[64];
     switch (error->http_status) {

@@ -198,6 +198,12 @@ static void on_writable(struct http_request *request, void *context) {
     gateway_relay_client_writable(request->context);
 }
 
+static char *write_refusal(const struct http_request *request, const struct error *error, const char **ret_content_type,
+                           size_t *ret_size, void *context) {
+    (void)context;
+    return gateway_write_error(request->path, error, ret_content_type, ret_size);
+}
+
 const struct http_handler gateway_http_handler = {
     .on_head = on_head,
     .on_request = on_request,
@@ -205,4 +211,5 @@ const struct http_handler gateway_http_handler = {
     .on_body_end = on_body_end,
     .on_gone = on_gone,
     .on_writable = on_writable,
+    .write_refusal = write_refusal,
 };

@@ -163,9 +163,12 @@ void http_send_problem(struct http_connection *connection, int status, const cha
     struct error *error = NULL;
     enum error_class class = status == 503 ? ERROR_UNAVAILABLE : ERROR_REQUEST;
     error_set_status(&error, class, status, "%s", detail);
-    const struct http_header header = {"Content-Type", "application/problem+json"};
+    const struct http_server_config *config = &connection->server->config;
+    struct http_header header = {"Content-Type", "application/problem+json"};
     size_t size;
-    char *document = http_problem_document(error, &size);
+    char *document = connection->is_request_open && config->handler->write_refusal
+                         ? config->handler->write_refusal(&connection->request, error, &header.value, &size, config->context)
+                         : http_problem_document(error, &size);
     send_whole(connection, status, &header, 1, document, size, free);
     error_free(error);
 }

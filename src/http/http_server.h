@@ -56,6 +56,10 @@ struct http_handler {
     /* After http_send() said "full": there is room again (or, behind on_gone, no need for it). Optional for handlers
      * that do not stream. */
     void (*on_writable)(struct http_request *request, void *context);
+    /* The server itself refuses a request whose head it has offered (its body is too large, too slow, malformed): the
+     * body of that answer as the request's clients expect it, freed by the server. Optional: without it problem+json. */
+    char *(*write_refusal)(const struct http_request *request, const struct error *error, const char **ret_content_type,
+                           size_t *ret_size, void *context);
 };
 
 struct http_limits {
