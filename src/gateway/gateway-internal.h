@@ -140,7 +140,6 @@ struct exchange {
     struct gateway_queue_entry waiting, deadline;
     uint64_t deadline_ms;
     struct gateway_incarnation *incarnation; /* while it works on it */
-    const struct gateway_incarnation *failed_at; /* only compared: where it was before */
     bool retried;
     bool never_waits; /* asks whether it could be served now */
     struct gateway_lookup *lookup;
@@ -157,6 +156,7 @@ struct exchange {
     void (*when_fetched)(struct exchange *exchange, int status, const char *body, size_t size); /* own routes */
     struct http_call *call;
     int status;
+    int refused_with; /* the status with which the server refused the body itself; 0: it did not */
     bool answer_is_kept; /* collected in `answer` */
     struct buffer answer_head, answer;
     size_t answer_header_count;

@@ -10,7 +10,7 @@
 struct gateway_access_log;
 
 struct gateway_access {
-    const char *method, *path; /* path ends at NUL or '?' */
+    const char *method, *path; /* without the query */
     int status;
     uint64_t bytes, duration_us;
     const char *request_id, *deployment, *replica; /* deployment and replica NULL: none */

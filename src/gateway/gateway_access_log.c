@@ -133,7 +133,7 @@ static char *put_duration(char *at, uint64_t duration_us) {
  * well-formed anyway). */
 static char *put_path(char *at, const char *path) {
     static const char digits[] = "0123456789ABCDEF";
-    for (size_t i = 0; path[i] && path[i] != '?'; i++) {
+    for (size_t i = 0; path[i]; i++) {
         if (i == PATH_MAXIMUM) return put_text(at, "...");
         unsigned char byte = (unsigned char)path[i];
         if (byte > ' ' && byte < 0x7f && byte != '"' && byte != '\\') {

@@ -149,7 +149,8 @@ void exchange_end(struct exchange *exchange) {
 
 void exchange_break(struct exchange *exchange) {
     struct http_request *request = exchange->request;
-    close_books(exchange, http_is_gone(request) ? STATUS_CLIENT_GONE : exchange->status);
+    int gone = exchange->refused_with ? exchange->refused_with : STATUS_CLIENT_GONE;
+    close_books(exchange, http_is_gone(request) ? gone : exchange->status);
     http_break(request);
     let_go(exchange);
 }
@@ -201,6 +202,8 @@ static void on_writable(struct http_request *request, void *context) {
 static char *write_refusal(const struct http_request *request, const struct error *error, const char **ret_content_type,
                            size_t *ret_size, void *context) {
     (void)context;
+    struct exchange *exchange = request->context;
+    exchange->refused_with = error->http_status;
     return gateway_write_error(request->path, error, ret_content_type, ret_size);
 }
 

@@ -93,8 +93,8 @@ static void set_deadline(struct exchange *exchange) {
 static bool send_to_replica(struct exchange *exchange) {
     struct gateway *gateway = exchange->gateway;
     uint64_t until_ms = 0;
-    enum gateway_pick pick = gateway_replicas_pick(&gateway->replicas, exchange->route, exchange->failed_at,
-                                                   uv_now(gateway->config.loop), &exchange->incarnation, &until_ms);
+    enum gateway_pick pick = gateway_replicas_pick(&gateway->replicas, exchange->route, uv_now(gateway->config.loop),
+                                                   &exchange->incarnation, &until_ms);
     if (pick != GATEWAY_PICKED) {
         if (until_ms) arm(&gateway->suspect_timer, gateway_proxy_on_suspect, until_ms);
         return false;
@@ -237,7 +237,6 @@ static void on_failed(struct exchange *exchange, const struct http_failure *fail
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 504, "deployment %s: its replica has not answered in time",
                            exchange->route->name);
     } else if (can_go_again(exchange, failure)) {
-        exchange->failed_at = exchange->incarnation;
         give_back_replica(exchange);
         send_again(exchange, failure->sent);
     } else {

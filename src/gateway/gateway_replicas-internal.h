@@ -73,11 +73,11 @@ enum gateway_pick {
     GATEWAY_ALL_BUSY, /* wait for a request to end */
     GATEWAY_SUSPECT,  /* wait for the supervisor's word or *ret_until_ms */
 };
-/* The route's least busy replica that is up and has room, not `not_this` if there is another. A picked one is taken:
- * give it back with gateway_incarnation_release(). */
+/* The route's least busy replica that is up and has room. A picked one is taken: give it back with
+ * gateway_incarnation_release(). */
 enum gateway_pick gateway_replicas_pick(struct gateway_replicas *replicas, const struct gateway_route *route,
-                                        const struct gateway_incarnation *not_this, uint64_t now_ms,
-                                        struct gateway_incarnation **ret_incarnation, uint64_t *ret_until_ms);
+                                        uint64_t now_ms, struct gateway_incarnation **ret_incarnation,
+                                        uint64_t *ret_until_ms);
 void gateway_incarnation_release(struct gateway_incarnation *incarnation);
 /* Its connection broke. */
 void gateway_incarnation_suspect(struct gateway_incarnation *incarnation, uint64_t now_ms);

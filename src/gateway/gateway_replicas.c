@@ -140,9 +140,9 @@ static bool is_suspect(struct gateway_incarnation *incarnation, uint64_t now_ms)
 }
 
 enum gateway_pick gateway_replicas_pick(struct gateway_replicas *replicas, const struct gateway_route *route,
-                                        const struct gateway_incarnation *not_this, uint64_t now_ms,
-                                        struct gateway_incarnation **ret_incarnation, uint64_t *ret_until_ms) {
-    struct gateway_incarnation *best = NULL, *avoided = NULL;
+                                        uint64_t now_ms, struct gateway_incarnation **ret_incarnation,
+                                        uint64_t *ret_until_ms) {
+    struct gateway_incarnation *best = NULL;
     enum gateway_pick why_not = GATEWAY_NONE_UP;
     uint64_t until_ms = UINT64_MAX;
     size_t first = route->replica_count > 1 ? replicas->turn++ % route->replica_count : 0;
@@ -154,13 +154,10 @@ enum gateway_pick gateway_replicas_pick(struct gateway_replicas *replicas, const
             if (why_not == GATEWAY_NONE_UP) why_not = GATEWAY_SUSPECT;
         } else if (up->in_flight >= replicas->in_flight_maximum) {
             why_not = GATEWAY_ALL_BUSY;
-        } else if (up == not_this) {
-            avoided = up;
         } else if (!best || up->in_flight < best->in_flight) {
             best = up;
         }
     }
-    if (!best) best = avoided;
     if (!best) {
         if (until_ms != UINT64_MAX) *ret_until_ms = until_ms;
         return why_not;

@@ -71,6 +71,7 @@ static void on_request(struct http_request *request, void *context) {
         runner->held[runner->held_count++] = request;
         break;
     case FAKE_DIES: fake_runner_die(runner); break;
+    case FAKE_DROPS: http_break(request); break;
     case FAKE_DIES_HALFWAY: die_halfway(runner, request); break;
     case FAKE_BREAKS_OFF: break_off(request); break;
     case FAKE_STREAMS:
@@ -114,7 +115,12 @@ static void on_writable(struct http_request *request, void *context) {
     stream(context, request);
 }
 
-static const struct http_handler handler = {on_head, on_request, on_body, on_body_end, on_gone, on_writable};
+static const struct http_handler handler = {.on_head = on_head,
+                                            .on_request = on_request,
+                                            .on_body = on_body,
+                                            .on_body_end = on_body_end,
+                                            .on_gone = on_gone,
+                                            .on_writable = on_writable};
 
 void fake_runner_open(struct fake_runner *runner, uv_loop_t *loop, const char *path) {
     *runner = (struct fake_runner){.loop = loop, .answer = "{}"};

@@ -13,6 +13,7 @@ enum fake_runner_does {
     FAKE_ANSWERS,      /* 200, `answer` with X-Slipway-Batch: 4 and headers of its hop */
     FAKE_HOLDS,        /* nothing, until fake_runner_release() */
     FAKE_DIES,         /* closes socket and connections without a word */
+    FAKE_DROPS,        /* closes the connection, and lives */
     FAKE_DIES_HALFWAY, /* sends half of a short answer first */
     FAKE_BREAKS_OFF,   /* begins a long answer, then closes the connection */
     FAKE_STREAMS,      /* `stream_size` bytes, as fast as they are taken */

@@ -157,6 +157,7 @@ static void head_is_answered_like_get_without_a_body(void **state) {
         answered(fixture, 200);
         assert_int_equal(fixture->client.received, 0);
     }
+    assert_string_equal(fixture->runner.method, "GET");
     get(fixture, "/livez", 200); /* the connection was left in order */
 }
 
@@ -359,11 +360,35 @@ static void an_announcement_before_its_database_is_read_when_it_is_there(void **
         assert_true(fixture->bed.supervisor.generations[i] == 0 || fixture->bed.supervisor.generations[i] == 2);
 }
 
+static void an_announcement_before_its_generation_is_read_when_it_is_there(void **state) {
+    struct fixture *fixture = *state;
+    start(fixture);
+    uint64_t before = fixture->bed.generation;
+    wire_say(fixture->bed.supervisor.channel, routes_changed, .generation = before + 1);
+    gateway_bed_settle(&fixture->bed, 30);
+    assert_int_equal(fixture->bed.supervisor.generation, before);
+    gateway_bed_route(&fixture->bed, "d", "m", 2, "a", false);
+    until(&fixture->bed, fixture->bed.supervisor.generation == before + 1);
+}
+
 static void each_ping_is_answered(void **state) {
     struct fixture *fixture = *state;
     gateway_bed_begin(&fixture->bed); /* before it serves, too */
     for (uint64_t i = 0; i < 5; i++) wire_say(fixture->bed.supervisor.channel, ping, .sequence = i);
     until(&fixture->bed, fixture->bed.supervisor.pongs == 5);
+}
+
+static void what_a_busy_supervisor_does_not_read_waits_for_it(void **state) {
+    struct fixture *fixture = *state;
+    start(fixture);
+    uint64_t sent = 0;
+    uint64_t deadline_ms = clock_monotonic_ms() + GATEWAY_BED_DEADLINE_MS;
+    while (!wire_channel_wants_write(fixture->bed.gateway->supervisor)) {
+        assert_true(clock_monotonic_ms() < deadline_ms);
+        wire_say(fixture->bed.supervisor.channel, ping, .sequence = sent++);
+        uv_run(&fixture->bed.loop, UV_RUN_NOWAIT); /* and nobody hears */
+    }
+    until(&fixture->bed, fixture->bed.supervisor.pongs == sent);
 }
 
 static void a_lost_supervisor_is_the_end(void **state) {
@@ -423,7 +448,9 @@ int main(void) {
         TEST(it_accepts_only_when_it_knows_routes_and_replicas),
         TEST(the_very_first_start_has_no_database_and_no_routes),
         TEST(an_announcement_before_its_database_is_read_when_it_is_there),
+        TEST(an_announcement_before_its_generation_is_read_when_it_is_there),
         TEST(each_ping_is_answered),
+        TEST(what_a_busy_supervisor_does_not_read_waits_for_it),
         TEST(a_lost_supervisor_is_the_end),
         TEST(a_drain_finishes_what_runs_and_ends),
         TEST(a_drain_breaks_off_at_its_deadline),

@@ -1,4 +1,5 @@
 /* Data requests through the whole gateway, to fake replicas: which replica, when again, when not, what passes. */
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -194,6 +195,52 @@ static void a_large_embeddings_body_is_searched_on_a_worker_and_served(void **st
     assert_int_equal(fixture->a.body.size, size);
 }
 
+/* Keeps all of libuv's workers busy until it is posted. */
+struct blocker {
+    uv_work_t work[4];
+    sem_t begun, go;
+};
+
+static void block(uv_work_t *work) {
+    struct blocker *blocker = work->data;
+    sem_post(&blocker->begun);
+    sem_wait(&blocker->go);
+}
+
+static void unblocked(uv_work_t *work, int status) {
+    (void)work, (void)status;
+}
+
+static void a_client_that_leaves_while_its_body_is_searched_harms_nothing(void **state) {
+    struct fixture *fixture = *state;
+    start_with_a(fixture);
+    struct blocker *blocker = calloc(1, sizeof *blocker);
+    sem_init(&blocker->begun, 0, 0);
+    sem_init(&blocker->go, 0, 0);
+    for (size_t i = 0; i < 4; i++) {
+        blocker->work[i].data = blocker;
+        uv_queue_work(&fixture->bed.loop, &blocker->work[i], block, unblocked);
+    }
+    for (size_t i = 0; i < 4; i++) sem_wait(&blocker->begun);
+    size_t size = 1024 * 1024;
+    _cleanup_free_ char *body = malloc(size + 1);
+    memset(body, ' ', size);
+    memcpy(body, "{\"model\":\"m\"", 12);
+    body[size - 1] = '}';
+    body[size] = 0;
+    client_post(&fixture->bed, &fixture->client, "/v1/embeddings", body);
+    until(&fixture->bed, fixture->bed.gateway->exchange_count == 1);
+    gateway_bed_settle(&fixture->bed, 100);
+    until(&fixture->bed, fixture->bed.loop.active_reqs.count == 5); /* all is written; its search waits for a worker */
+    client_clear(&fixture->client);
+    gateway_bed_settle(&fixture->bed, 20);
+    assert_int_equal(fixture->bed.gateway->exchange_count, 1);
+    for (size_t i = 0; i < 4; i++) sem_post(&blocker->go);
+    until(&fixture->bed, fixture->bed.gateway->exchange_count == 0 && fixture->bed.loop.active_reqs.count == 0);
+    assert_int_equal(fixture->a.request_count, 0);
+    free(blocker);
+}
+
 /* ---- again, and not again -------------------------------------------------------- */
 
 static void a_request_whose_replica_dies_is_answered_by_another(void **state) {
@@ -211,6 +258,7 @@ static void a_request_whose_replica_dies_is_answered_by_another(void **state) {
     assert_string_equal(fixture->client.body.bytes, "{\"by\":\"another\"}");
     assert_string_equal(lives->body.bytes, "{\"inputs\":[]}");
     assert_int_equal(lives->request_count, 1);
+    assert_int_equal(gateway_snapshot_find(fixture->bed.gateway->routes.current, "m", 1)->lane->series.retries, 1);
 }
 
 static void a_replica_that_dies_within_a_short_answer_costs_nothing(void **state) {
@@ -258,6 +306,30 @@ static void a_request_whose_only_replica_died_waits_for_its_next_incarnation(voi
     asked(fixture, 200);
     assert_string_equal(fixture->a.body.bytes, "{\"inputs\":[]}");
     assert_int_equal(fixture->a.request_count, 1);
+}
+
+static void a_replica_that_dropped_a_connection_and_lives_is_tried_again(void **state) {
+    struct fixture *fixture = *state;
+    start_with_a(fixture);
+    fixture->a.does = FAKE_DROPS;
+    ask(fixture);
+    until(&fixture->bed, waiting(fixture) == 1);
+    fixture->a.does = FAKE_ANSWERS; /* the supervisor has nothing to say: the gateway tries by itself */
+    asked(fixture, 200);
+    assert_int_equal(fixture->a.request_count, 2);
+}
+
+static void a_request_whose_replica_dies_after_an_update_goes_to_the_new_one(void **state) {
+    struct fixture *fixture = *state;
+    start_with_a(fixture);
+    fixture->a.does = FAKE_HOLDS;
+    ask(fixture);
+    until(&fixture->bed, fixture->a.held_count == 1);
+    gateway_bed_replica(&fixture->bed, &fixture->b, "b", 1);
+    gateway_bed_route(&fixture->bed, "d", "m", 4, "b", true);
+    fake_runner_die(&fixture->a);
+    asked(fixture, 200);
+    assert_int_equal(fixture->b.request_count, 1);
 }
 
 static void what_never_reached_a_dead_replica_is_not_counted_as_sent(void **state) {
@@ -480,6 +552,40 @@ static void a_long_body_streams_and_is_held_back_for_a_slow_replica(void **state
     assert_int_equal(fixture->a.body_received, total);
 }
 
+static void a_long_answer_may_take_longer_than_its_beginning(void **state) {
+    struct fixture *fixture = *state;
+    settings_set(fixture->bed.settings, "upstream_timeout", "200ms", NULL);
+    start_with_a(fixture);
+    fixture->a.does = FAKE_STREAMS;
+    fixture->a.stream_size = 16 * 1024 * 1024;
+    fixture->client.counts_only = fixture->client.pauses = true;
+    client_post(&fixture->bed, &fixture->client, INFER, "{}");
+    until(&fixture->bed, fixture->client.received > 0);
+    uint64_t later_ms = clock_monotonic_ms() + 400;
+    until(&fixture->bed, clock_monotonic_ms() > later_ms);
+    fixture->client.pauses = false;
+    http_call_resume(fixture->client.call);
+    asked(fixture, 200);
+    assert_int_equal(fixture->client.received, fixture->a.stream_size);
+}
+
+static void a_long_body_may_take_longer_than_the_answers_beginning(void **state) {
+    struct fixture *fixture = *state;
+    settings_set(fixture->bed.settings, "upstream_timeout", "200ms", NULL);
+    settings_set(fixture->bed.settings, "retry_body_maximum", "10", NULL);
+    start_with_a(fixture);
+    client_ask(&fixture->bed, &fixture->client,
+               &(struct http_call_request){.method = "POST", .target = INFER, .host = "t", .content_length = 40, .has_body = true});
+    http_call_send(fixture->client.call, "12345678901234567890", 20);
+    until(&fixture->bed, fixture->a.request_count == 1);
+    uint64_t later_ms = clock_monotonic_ms() + 400;
+    until(&fixture->bed, clock_monotonic_ms() > later_ms);
+    http_call_send(fixture->client.call, "12345678901234567890", 20);
+    http_call_end_body(fixture->client.call);
+    asked(fixture, 200);
+    assert_int_equal(fixture->a.body.size, 40);
+}
+
 static void a_short_chunked_body_is_taken_whole_and_sent_again(void **state) {
     struct fixture *fixture = *state;
     start_with_a_and_b(fixture);
@@ -525,7 +631,12 @@ static void a_body_above_the_ceiling_is_413(void **state) {
     client_ask(&fixture->bed, &fixture->client,
                &(struct http_call_request){.method = "POST", .target = INFER, .host = "t", .content_length = 1025, .has_body = true});
     asked(fixture, 413);
+    assert_int_equal(strncmp(fixture->client.body.bytes, "{\"error\":\"", 10), 0);
     assert_int_equal(fixture->a.request_count, 0);
+    client_clear(&fixture->client);
+    client_get(&fixture->bed, &fixture->client, "/metrics");
+    asked(fixture, 200);
+    assert_true(exposition_value(fixture->client.body.bytes, "slipway_http_answers_total{kind=\"data\",code=\"413\"}") == 1);
 }
 
 /* ---- routes that change ------------------------------------------------------------------ */
@@ -607,10 +718,13 @@ int main(void) {
         TEST(a_former_name_the_id_and_the_serving_revision_answer),
         TEST(embeddings_go_to_the_model_in_the_body),
         TEST(a_large_embeddings_body_is_searched_on_a_worker_and_served),
+        TEST(a_client_that_leaves_while_its_body_is_searched_harms_nothing),
         TEST(a_request_whose_replica_dies_is_answered_by_another),
         TEST(a_replica_that_dies_within_a_short_answer_costs_nothing),
         TEST(a_request_is_sent_again_once_only),
         TEST(a_request_whose_only_replica_died_waits_for_its_next_incarnation),
+        TEST(a_replica_that_dropped_a_connection_and_lives_is_tried_again),
+        TEST(a_request_whose_replica_dies_after_an_update_goes_to_the_new_one),
         TEST(what_never_reached_a_dead_replica_is_not_counted_as_sent),
         TEST(an_answer_that_breaks_off_after_bytes_left_is_not_begun_again),
         TEST(a_large_body_is_not_sent_again),
@@ -624,6 +738,8 @@ int main(void) {
         TEST(a_client_that_leaves_the_queue_is_forgotten),
         TEST(a_long_answer_comes_whole_and_is_held_back_for_a_slow_client),
         TEST(a_long_body_streams_and_is_held_back_for_a_slow_replica),
+        TEST(a_long_answer_may_take_longer_than_its_beginning),
+        TEST(a_long_body_may_take_longer_than_the_answers_beginning),
         TEST(a_short_chunked_body_is_taken_whole_and_sent_again),
         TEST(a_long_chunked_body_streams),
         TEST(a_body_above_the_ceiling_is_413),
