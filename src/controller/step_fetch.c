@@ -107,7 +107,10 @@ static int fetch_files(struct step_run *run, const char *uri, struct step_state 
         (result = controller->packages->begin(controller->package_store, run->task.id, &folder, ret_error)) < 0)
         return result;
     write_progress(&progress, 0, resolution.size_bytes, clock_monotonic_ms());
-    return registry->fetch(&context, &resolution, folder, ret_error);
+    result = registry->fetch(&context, &resolution, folder, ret_error);
+    /* What a full disk holds of it would stand in the way of recording that the disk is full. */
+    if (result < 0) controller->packages->abandon(controller->package_store, run->task.id);
+    return result;
 }
 
 int step_fetch(struct step_run *run, struct error **ret_error) {
