@@ -208,8 +208,11 @@ static void run_later(struct http_later_item *item) {
     struct http_connection *connection = CONTAINER_OF(item, struct http_connection, later);
     if (connection->has_expired) {
         connection->has_expired = false;
-        http_connection_expired(connection);
-        return;
+        bool is_still = connection->deadline_ms && http_server_now(connection->server) > connection->deadline_ms;
+        if (is_still) {
+            http_connection_expired(connection);
+            return;
+        }
     }
     if (connection->is_head_held) http_send_held(connection);
     http_connection_run(connection);

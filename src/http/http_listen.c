@@ -29,10 +29,9 @@ int http_listen(const char *address, int *ret_descriptor, struct error **ret_err
     else
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     if (where.any.sa_family == AF_INET6) setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
-    mode_t mask = local ? umask(0177) : 0; /* a unix socket is for its own user */
+    if (local) fchmod(descriptor, S_IRUSR | S_IWUSR); /* what bind() makes is for its own user only */
     result = bind(descriptor, &where.any, where.size);
     int bind_errno = errno;
-    if (local) umask(mask);
     if (result < 0 && bind_errno == EADDRINUSE)
         return error_set_errno(ret_error, ERROR_CONFIGURATION, bind_errno,
                                "listen on %s (another program uses it: stop that, or choose another address)", address);
