@@ -278,8 +278,10 @@ void batcher_submit(struct batcher *batcher, struct batch_request *request) {
     batcher->last = &request->next;
     batcher->waiting += request->unit_count;
     atomic_store(&batcher->statistics.queued_units, batcher->waiting);
-    if (batcher->waiting >= batcher->wanted) pthread_cond_signal(&batcher->wake);
+    bool enough = batcher->waiting >= batcher->wanted;
     pthread_mutex_unlock(&batcher->lock);
+    if (enough)
+        pthread_cond_signal(&batcher->wake); /* after the unlock, or who wakes up would wait for the lock at once */
 }
 
 const struct batch_statistics *batcher_statistics(const struct batcher *batcher) {

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "base/text.h"
@@ -112,11 +113,14 @@ void runner_job_has_run(void *context, struct batch_request *request) {
     job->next_finished = service->finished;
     service->finished = job;
     pthread_mutex_unlock(&service->lock);
-    if (first) uv_async_send(&service->wake);
+    if (first && write(service->wake_descriptor, &(uint64_t){1}, sizeof(uint64_t)) < 0) return; /* it cannot be full */
 }
 
-void runner_jobs_finished(uv_async_t *wake) {
+void runner_jobs_finished(uv_poll_t *wake, int status, int events) {
     struct runner_service *service = wake->data;
+    uint64_t count;
+    (void)status, (void)events;
+    if (read(service->wake_descriptor, &count, sizeof count) < 0) return; /* nothing new */
     pthread_mutex_lock(&service->lock);
     struct runner_job *newest = service->finished, *oldest = NULL;
     service->finished = NULL;

@@ -56,7 +56,8 @@ struct runner_service {
     struct batch_config batch;
     struct runner_statistics statistics;
     size_t jobs; /* not yet ended */
-    uv_async_t wake;
+    int wake_descriptor; /* an eventfd: uv_async_t spins while its sender has not returned */
+    uv_poll_t wake;
     pthread_mutex_t lock;
     struct runner_job *finished; /* from the inference thread, newest first; under the lock */
 };
@@ -96,7 +97,7 @@ extern const struct http_handler runner_handler; /* its context is the struct ru
 /* Takes the request over and answers it, now or later. */
 void runner_job_start(struct runner_service *service, struct http_request *request,
                       const struct runner_protocol *protocol, const char *model_name);
-void runner_jobs_finished(uv_async_t *wake); /* on the loop */
+void runner_jobs_finished(uv_poll_t *wake, int status, int events); /* on the loop */
 void runner_job_has_run(void *service, struct batch_request *request); /* batch_config.finished */
 int runner_job_run(void *service, struct batch_unit *const *units, size_t count, struct error **ret_error); /* .run */
 

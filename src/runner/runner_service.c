@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "base/text.h"
@@ -195,8 +197,10 @@ void runner_service_open(struct runner_service *service, uv_loop_t *loop, struct
     service->batch.finished = runner_job_has_run;
     service->batch.context = service;
     pthread_mutex_init(&service->lock, NULL);
-    uv_async_init(loop, &service->wake, runner_jobs_finished);
+    service->wake_descriptor = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    uv_poll_init(loop, &service->wake, service->wake_descriptor);
     service->wake.data = service;
+    uv_poll_start(&service->wake, UV_READABLE, runner_jobs_finished);
     service->batcher = batcher_new(&service->batch);
 }
 
@@ -204,6 +208,8 @@ void runner_service_close(struct runner_service *service) {
     if (!service->batcher) return;
     batcher_free(service->batcher);
     service->batcher = NULL;
+    uv_poll_stop(&service->wake);
     uv_close((uv_handle_t *)&service->wake, NULL);
+    close(service->wake_descriptor);
     pthread_mutex_destroy(&service->lock);
 }

@@ -111,5 +111,6 @@ static const char *const sandbox_calls[] = {
 
 /* What the sanitizers' own run-time makes besides. */
 static const char *const sandbox_calls_sanitized[] = {
-    "ptrace", "clone", "prctl", "wait4", "mmap", "mprotect", "kill", "process_vm_readv", "personality", "unlink", NULL,
+    "ptrace",           "clone",       "prctl",  "wait4",    "mmap",  "mprotect",          "kill",
+    "process_vm_readv", "personality", "unlink", "getdents", "tkill", "rt_tgsigqueueinfo", NULL,
 };
