@@ -126,6 +126,7 @@ static int enter_sandbox(struct runner *runner, struct error **ret_error) {
     const struct sandbox_config config = {.read_paths = paths,
                                           .read_path_count = links.count + 1,
                                           .memory_limit = runner->flags.memory_limit,
+                                          .complete = runner->flags.sandbox_required,
                                           .descriptors = CONNECTIONS_MAXIMUM + DESCRIPTORS_BESIDE};
     result = runner_sandbox_enter(&config, &runner->sandbox, ret_error);
     free(paths);
@@ -307,6 +308,7 @@ static void after_load(uv_work_t *work, int status) {
 /* ---- life ------------------------------------------------------------------------ */
 
 static int run(struct runner *runner) {
+    if (runner->flags.sandbox) runner_sandbox_forbid_io_uring(&runner->error);
     uv_loop_init(&runner->loop);
     uv_signal_init(&runner->loop, &runner->terminate);
     uv_signal_init(&runner->loop, &runner->interrupt);
@@ -314,7 +316,7 @@ static int run(struct runner *runner) {
     uv_signal_start(&runner->terminate, on_signal, SIGTERM);
     uv_signal_start(&runner->interrupt, on_signal, SIGINT);
     if (runner->supervisor) open_supervisor(runner);
-    if (prepare(runner, &runner->error) == 0) {
+    if (!runner->error && prepare(runner, &runner->error) == 0) {
         if (runner->sandbox.missing)
             log_write(LOG_WARNING, "the sandbox is not complete", "missing", runner->sandbox.missing, NULL);
         uv_queue_work(&runner->loop, &runner->loading, load_on_worker, after_load);

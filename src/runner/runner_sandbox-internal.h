@@ -17,6 +17,7 @@ struct sandbox_config {
     size_t read_path_count;
     uint64_t memory_limit; /* bytes; 0: none */
     uint64_t descriptors; /* that may be open at once */
+    bool complete; /* where the kernel lacks a piece, that is an error */
     int highest_abi; /* Landlock rights are masked to this ABI; 0: whatever the kernel has (others: for tests) */
 };
 
@@ -28,6 +29,9 @@ struct sandbox_report {
     char *missing; /* what could not be put in force and why, or NULL; caller frees */
 };
 
+/* Before the event loop is made: io_uring passes by every filter on system calls, and libuv, from 1.45 on, makes a ring
+ * with each loop where it can; it then does without. DEPLOYMENT error when privileges cannot be given up. */
+int runner_sandbox_forbid_io_uring(struct error **ret_error);
 /* DEPLOYMENT error when a step fails that the kernel does have. */
 int runner_sandbox_enter(const struct sandbox_config *config, struct sandbox_report *ret_report,
                          struct error **ret_error);

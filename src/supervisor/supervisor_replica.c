@@ -135,6 +135,7 @@ static void make_arguments(const struct supervisor *supervisor, const struct rep
     add_number(arguments, "--batch-texts", settings->batch_texts);
     add_number(arguments, "--batch-tokens", settings->batch_tokens);
     add_number(arguments, "--body-maximum", settings->body_maximum);
+    add(arguments, "--sandbox-required", text_copy(settings->sandbox_required ? "on" : "off"));
     add(arguments, "--onnxruntime", text_copy(settings->onnxruntime));
     add(arguments, "--log-level", text_copy(settings->log_level));
 }

@@ -138,9 +138,13 @@ static void raise_descriptor_limit(const struct settings *settings) {
               text, NULL);
 }
 
+static int check_confinement(struct supervisor *supervisor, struct error **ret_error) {
+    return confinement_check(supervisor->settings, ret_error);
+}
+
 int start_prepare(struct supervisor *supervisor, struct error **ret_error) {
     int (*const steps[])(struct supervisor *, struct error **) = {
-        find_state_folder,     check_file_system,  lock_state_folder, check_disk,
+        check_confinement,     find_state_folder,  check_file_system, lock_state_folder, check_disk,
         lock_wait_for_members, make_inner_folders, alias_make,        listen_open,
     };
     for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {

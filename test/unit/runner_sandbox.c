@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,9 +19,11 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "base/memory.h"
 #include "runner/runner_bind-internal.h"
@@ -231,6 +234,68 @@ static void a_process_with_threads_is_not_confined_in_part(void **state) {
     with_setting(0, 0, check_threads_before);
 }
 
+/* ---- io_uring, and kernels that lack a piece ---------------------------------------------------------------------
+ */
+
+static void on_readable(uv_poll_t *poll, int status, int events) {
+    CHILD_CHECK(status == 0 && events == UV_READABLE);
+    uv_close((uv_handle_t *)poll, NULL);
+}
+
+/* libuv would make a ring with the loop, and end the process when the filter keeps it from using it. */
+static void check_io_uring(const struct setting *setting) {
+    uv_loop_t loop;
+    uv_poll_t poll;
+    int descriptors[2];
+    CHILD_CHECK(runner_sandbox_forbid_io_uring(NULL) == 0);
+    CHILD_CHECK(fails_with((int)syscall(SYS_io_uring_setup, 8, NULL), ENOSYS));
+    CHILD_CHECK(uv_loop_init(&loop) == 0 && pipe(descriptors) == 0);
+    enter(setting);
+    CHILD_CHECK(uv_poll_init(&loop, &poll, descriptors[0]) == 0);
+    CHILD_CHECK(uv_poll_start(&poll, UV_READABLE, on_readable) == 0);
+    CHILD_CHECK(write(descriptors[1], "x", 1) == 1);
+    CHILD_CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+}
+
+static void a_loop_works_inside_without_io_uring(void **state) {
+    (void)state;
+    with_setting(0, 0, check_io_uring);
+}
+
+/* As a kernel without Landlock answers. */
+static void take_landlock_away(void) {
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    CHILD_CHECK(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), 444, 0) == 0 && seccomp_load(filter) == 0);
+    seccomp_release(filter);
+}
+
+static void check_without_landlock(const struct setting *setting) {
+    take_landlock_away();
+    struct sandbox_report report = enter(setting);
+    CHILD_CHECK(report.landlock_abi == 0 && report.seccomp && strstr(report.missing, "no Landlock"));
+    CHILD_CHECK(fails_with(socket(AF_INET, SOCK_STREAM, 0), EPERM));
+}
+
+static void what_the_kernel_lacks_is_named_and_the_rest_is_done(void **state) {
+    (void)state;
+    with_setting(0, 0, check_without_landlock);
+}
+
+static void check_required(const struct setting *setting) {
+    const struct sandbox_config config = {
+        .read_paths = (const char *[]){setting->readable}, .read_path_count = 1, .complete = true};
+    struct sandbox_report report;
+    struct error *error = NULL;
+    take_landlock_away();
+    CHILD_CHECK(runner_sandbox_enter(&config, &report, &error) < 0);
+    CHILD_CHECK(strstr(error->message, "no Landlock") && strstr(error->message, "sandbox_required"));
+}
+
+static void a_sandbox_that_must_be_complete_is_or_the_runner_ends(void **state) {
+    (void)state;
+    with_setting(0, 0, check_required);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_the_model_can_be_read_at_every_abi),
@@ -238,6 +303,9 @@ int main(void) {
         cmocka_unit_test(a_socket_bound_before_listens_and_accepts_inside),
         cmocka_unit_test(memory_beyond_the_limit_is_not_given),
         cmocka_unit_test(a_process_with_threads_is_not_confined_in_part),
+        cmocka_unit_test(a_loop_works_inside_without_io_uring),
+        cmocka_unit_test(what_the_kernel_lacks_is_named_and_the_rest_is_done),
+        cmocka_unit_test(a_sandbox_that_must_be_complete_is_or_the_runner_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
