@@ -22,7 +22,7 @@ without_hosts() { sed -E "s#://[^/ ]+#://...#g; s#'[[:alnum:].-]+\.[a-z]{2,}'#'.
 
 # quietly HINT COMMAND...
 # Runs COMMAND with its output in a file. Every 10 seconds a line says how long
-# it has been and what it printed last; if it fails, the last 20 lines and HINT
+# it has been and what it printed last; if it fails, the last 40 lines and HINT
 # are shown and the script ends.
 quietly() {
   local hint=$1 log status=0 ticker
@@ -34,7 +34,7 @@ quietly() {
   kill "$ticker" 2>/dev/null || true
   wait "$ticker" 2>/dev/null || true
   if [ "$status" -ne 0 ]; then
-    tail -n 20 "$log" | without_hosts >&2
+    tail -n 40 "$log" | without_hosts >&2
     rm -f "$log"
     die "failed ($status): $1 $2 ... - $hint"
   fi
@@ -93,8 +93,13 @@ make_venv() {
 }
 
 # build_in FOLDER CMAKE-OPTIONS... : configures when the options are new, builds
-# what changed.
+# what changed of everything.
 build_in() {
+  configure_in "$@"
+  compile_in "$1" all
+}
+
+configure_in() {
   local folder=$1
   shift
   set -- -DSLIPWAY_COMPLETE="${SLIPWAY_COMPLETE:-OFF}" "$@"
@@ -103,6 +108,17 @@ build_in() {
     quietly "the cause stands above" cmake -S "$repo" -B "$folder" -G Ninja "$@"
     printf '%s\n' "$*" >"$folder/.options"
   fi
+}
+
+# compile_in FOLDER TARGETS... : on a terminal ninja keeps one line up to date;
+# elsewhere that would be a line for each file.
+compile_in() {
+  local folder=$1
+  shift
   say "building ${folder#"$repo/"}"
-  NINJA_STATUS='  [%f/%t] ' cmake --build "$folder"
+  if [ -t 1 ]; then
+    NINJA_STATUS='  [%f/%t] ' cmake --build "$folder" --target "$@"
+  else
+    NINJA_STATUS='[%f/%t] ' quietly "the compiler's words stand above" cmake --build "$folder" --target "$@"
+  fi
 }
