@@ -83,6 +83,10 @@ int replica_row_set_state(struct store_transaction *tx, const char *deployment_i
                           const char *state, const char *task_id, const char *why, struct error **ret_error);
 int replica_row_delete(struct store_transaction *tx, const char *deployment_id, const char *replica_id,
                        const char *task_id, const char *why, struct error **ret_error);
+/* Its row has gone: nobody can ask for its log any more (replica_logs.c). */
+void replica_log_remove(struct controller *controller, const char *replica_id);
+/* The logs of replicas without a row. At the start, before anything runs. */
+int replica_logs_remove_stale(struct controller *controller, struct store_transaction *tx, struct error **ret_error);
 /* Asks the target to have it, unless it is up. Any thread, outside transactions. */
 int replica_start(struct controller *controller, const struct deployment *deployment, const struct revision *revision,
                   const struct replica_row *row, struct error **ret_error);

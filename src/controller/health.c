@@ -164,6 +164,7 @@ static int orphan_changed(struct controller *controller, const char *replica_id,
                           struct error **ret_error) {
     if (view->final_down) {
         replicas_forget(controller->replicas, replica_id);
+        replica_log_remove(controller, replica_id);
         return 0;
     }
     if (!view->pid) return 0;
@@ -196,7 +197,10 @@ int health_replica_changed(struct controller *controller, const char *replica_id
     else
         return 0; /* its task waits for it */
     if (result < 0 || (result = store_commit(TAKE(tx), ret_error)) < 0) return result;
-    if (leaves) replicas_forget(controller->replicas, replica_id);
+    if (leaves) {
+        replicas_forget(controller->replicas, replica_id);
+        replica_log_remove(controller, replica_id);
+    }
     if (generation) routing_announce(controller->routing, (uint64_t)generation);
     if (controller->api) api_changed(controller->api);
     return 0;

@@ -333,6 +333,7 @@ int reconcile_run(struct controller *controller, struct error **ret_error) {
         (result = reconcile_replicas(controller, tx, ret_error)) < 0 ||
         (result = reconcile_packages(controller, tx, ret_error)) < 0 ||
         (result = drop_incoming(controller, tx, ret_error)) < 0 ||
+        (result = replica_logs_remove_stale(controller, tx, ret_error)) < 0 ||
         (result = step_next_generation(tx, &generation, ret_error)) < 0 ||
         (result = store_commit(TAKE(tx), ret_error)) < 0)
         return result;

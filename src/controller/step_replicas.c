@@ -153,7 +153,10 @@ static int delete_gone(struct step_run *run, const struct leaving_list *list, st
         result =
             replica_row_delete(tx, list->items[i].deployment_id, list->items[i].id, run->task.id, "stopped", ret_error);
     if (result < 0 || (result = step_commit(run, TAKE(tx), ret_error)) < 0) return result;
-    for (size_t i = 0; i < list->count; i++) replicas_forget(run->controller->replicas, list->items[i].id);
+    for (size_t i = 0; i < list->count; i++) {
+        replicas_forget(run->controller->replicas, list->items[i].id);
+        replica_log_remove(run->controller, list->items[i].id);
+    }
     return 0;
 }
 
