@@ -329,6 +329,8 @@ def disagreements(service):
             "SELECT DISTINCT p.subject FROM pins p JOIN revisions r ON p.holder = 'revision:' || r.deployment_id || '/' || r.number "
             "JOIN deployments d ON d.id = r.deployment_id AND d.status <> 'inactive'")
         compare("packages on disk and those that revisions pin", packages(service), {row[0].removeprefix("package:") for row in pinned})
+        logged = {path.name.partition(".")[0] for path in (service.state / "logs").iterdir()}
+        compare("logs without a replica", logged - {row[0] for row in rows}, set())
         for place in ("incoming", "trash"):
             compare(place, [path.name for path in (folder / place).iterdir()] if (folder / place).exists() else [], [])
     return found
