@@ -301,6 +301,7 @@ static void json_cannot_show_what_is_not_finite_but_binary_can(void **state) {
     int result;
     _cleanup_free_ char *json = write_json(&output, NULL, &result);
     assert_int_equal(result, -ERROR_DEPLOYMENT);
+    assert_non_null(json);
     _cleanup_buffer_ struct buffer body = {0};
     int64_t head_size;
     const bool binary = true;
@@ -323,6 +324,7 @@ static void bytes_that_are_not_utf8_do_not_stand_in_json(void **state) {
     int result;
     _cleanup_free_ char *json = write_json(&output, NULL, &result);
     assert_int_equal(result, -ERROR_DEPLOYMENT);
+    assert_non_null(json);
 }
 
 static void floats_read_back_as_themselves(void **state) {
