@@ -25,8 +25,8 @@ struct gateway_reader;
 struct gateway_config {
     uv_loop_t *loop;
     const struct settings *settings; /* borrowed, like the loop */
-    int supervisor;                  /* the channel; taken */
-    int listener;                    /* the listening socket; taken */
+    int supervisor; /* the channel; taken */
+    int listener; /* the listening socket; taken */
     /* Called once, when everything is over and all handles are closing: 0 drained, 1 lost its supervisor or failed. */
     void (*on_end)(void *context, int exit_status);
     void *context;
@@ -54,7 +54,7 @@ struct gateway {
     struct gateway_routes routes;
     struct gateway_replicas replicas;
     struct gateway_reader *reader;
-    struct http_pool *controller;       /* control requests: long answers */
+    struct http_pool *controller; /* control requests: long answers */
     struct http_pool *controller_probe; /* readyz, metrics: short ones */
 
     struct gateway_queue deadlines; /* struct exchange's `deadline`; all have the same span */
@@ -105,13 +105,13 @@ void gateway_reader_close(struct gateway_reader *reader);
 /* ---- one request (gateway_exchange.c) ------------------------------------- */
 
 /* STEP(constant, what is being done, the steps that may follow) */
-#define EXCHANGE_STEPS                                                                 \
-    STEP(HEAD, "the head is there", BIT(BODY) | BIT(LOOKUP) | BIT(QUEUED) | BIT(SENT)) \
-    STEP(BODY, "the body is taken", BIT(LOOKUP) | BIT(QUEUED) | BIT(SENT))             \
-    STEP(LOOKUP, "a name without a route is looked up", BIT(QUEUED) | BIT(SENT))                   \
-    STEP(QUEUED, "it waits for a replica", BIT(SENT))                                  \
-    STEP(SENT, "the answer has not begun", BIT(QUEUED) | BIT(ANSWERING))               \
-    STEP(ANSWERING, "the answer comes", BIT(QUEUED))                                   \
+#define EXCHANGE_STEPS                                                                                                 \
+    STEP(HEAD, "the head is there", BIT(BODY) | BIT(LOOKUP) | BIT(QUEUED) | BIT(SENT))                                 \
+    STEP(BODY, "the body is taken", BIT(LOOKUP) | BIT(QUEUED) | BIT(SENT))                                             \
+    STEP(LOOKUP, "a name without a route is looked up", BIT(QUEUED) | BIT(SENT))                                       \
+    STEP(QUEUED, "it waits for a replica", BIT(SENT))                                                                  \
+    STEP(SENT, "the answer has not begun", BIT(QUEUED) | BIT(ANSWERING))                                               \
+    STEP(ANSWERING, "the answer comes", BIT(QUEUED))                                                                   \
     STEP(ENDED, "answered; any step may come before", 0)
 enum exchange_step {
 #define STEP(constant, words, next) EXCHANGE_##constant,
@@ -133,10 +133,10 @@ struct exchange {
 
     /* data: */
     char model[GATEWAY_NAME_MAXIMUM + 1]; /* the name it asked for */
-    bool revision_named;                  /* by /versions/{n} */
+    bool revision_named; /* by /versions/{n} */
     uint64_t revision;
     struct gateway_snapshot *snapshot; /* held from admission to the end (R1) */
-    struct gateway_route *route;       /* in it */
+    struct gateway_route *route; /* in it */
     struct gateway_queue_entry waiting, deadline;
     uint64_t deadline_ms;
     struct gateway_incarnation *incarnation; /* while it works on it */
@@ -184,7 +184,7 @@ void gateway_free_spare_exchanges(struct gateway *gateway);
 
 /* The body in the shape of the family that the path belongs to; the caller frees. */
 char *gateway_write_error(const char *path, const struct error *error, const char **ret_content_type, size_t *ret_size);
-/* Answers with the error, in the shape of the family that the path belongs to, and ends the exchange. Takes the error. */
+/* Answers with the error, in the shape of the family that the path belongs to, and ends the exchange. Takes it. */
 void exchange_fail(struct exchange *exchange, struct error *error);
 void exchange_fail_with(struct exchange *exchange, enum error_class class, int status, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -229,8 +229,7 @@ void gateway_proxy_body_piece(struct exchange *exchange, const char *bytes, size
 void gateway_proxy_body_end(struct exchange *exchange);
 /* Gives back what it holds of queue, replica and routes: part of every end. */
 void gateway_proxy_leave(struct exchange *exchange);
-/* Sends what waits in a lane, as far as there is room. */
-void gateway_proxy_drain_lane(struct gateway *gateway, struct gateway_lane *lane);
+/* Sends what waits, as far as there is room. */
 void gateway_proxy_drain_all(struct gateway *gateway);
 /* New routes: whoever still waits takes them. */
 void gateway_proxy_reroute_waiting(struct gateway *gateway);

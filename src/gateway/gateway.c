@@ -181,6 +181,7 @@ void gateway_end(struct gateway *gateway, int exit_status) {
 
 void gateway_free(struct gateway *gateway) {
     gateway_routes_close(&gateway->routes);
+    gateway_replicas_forget_lanes(&gateway->replicas, UINT64_MAX);
     wire_channel_free(gateway->supervisor);
     gateway_dispatch_free(gateway->dispatch);
     gateway_free_spare_exchanges(gateway);

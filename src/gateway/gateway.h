@@ -2,8 +2,8 @@
  *
  * One process, one loop thread, a few workers. It accepts HTTP on the socket that the supervisor opened, sends data
  * requests to replicas and control requests to the controller, and answers the rest itself. Which replicas serve a
- * deployment it reads from the control database (read-only, on a worker); which of them are up at which address it hears
- * from the supervisor. It needs no controller to serve (rules R1 to R4, P4, P6).
+ * deployment it reads from the control database (read-only, on a worker); which of them are up at which address it
+ * hears from the supervisor. It needs no controller to serve (rules R1 to R4, P4, P6).
  *
  * May use: base, http, wire, store. The tour through its files is at the top of gateway.c.
  */

@@ -1,6 +1,6 @@
-/* The access log: one line a request, gathered and written in batches on a worker, so that neither a slow terminal nor a
- * full pipe holds up the loop. Lines never have the query (it may carry a token) nor bodies. What does not fit while the
- * outside does not read is left out and counted. */
+/* The access log: one line a request, gathered and written in batches on a worker, so that neither a slow terminal nor
+ * a full pipe holds up the loop. Lines never have the query (it may carry a token) nor bodies. What does not fit while
+ * the outside does not read is left out and counted. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

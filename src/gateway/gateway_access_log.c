@@ -9,7 +9,7 @@
 #include "base/memory.h"
 
 #define LINE_MAXIMUM 1024u /* without the path */
-#define PATH_MAXIMUM 512u  /* bytes of a path that are shown */
+#define PATH_MAXIMUM 512u /* bytes of a path that are shown */
 #define GATHERED_MAXIMUM (1024u * 1024)
 #define WRITE_AT (48u * 1024)
 #define WRITE_EVERY_MS 100
@@ -186,7 +186,8 @@ static char *put_access(char *at, const char *now, const struct gateway_access *
 
 void gateway_access_log_add(struct gateway_access_log *log, const struct gateway_access *access) {
     size_t texts = strlen(access->method) + strlen(access->request_id) +
-                   (access->deployment ? strlen(access->deployment) : 0) + (access->replica ? strlen(access->replica) : 0);
+                   (access->deployment ? strlen(access->deployment) : 0) +
+                   (access->replica ? strlen(access->replica) : 0);
     if (log->is_closing || !buffer_reserve(&log->gathered, LINE_MAXIMUM + 3 * PATH_MAXIMUM + texts)) {
         log->left_out++;
         return;

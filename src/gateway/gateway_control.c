@@ -14,8 +14,9 @@ static void when_failed(struct exchange *exchange, const struct http_failure *fa
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 504, "the controller has not answered in time");
     } else {
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "%s",
-                           failure->sent ? "the controller ended before it answered: what was asked for may have been done"
-                                         : "the controller does not answer: it may be starting, try again");
+                           failure->sent
+                               ? "the controller ended before it answered: what was asked for may have been done"
+                               : "the controller does not answer: it may be starting, try again");
     }
 }
 
@@ -50,7 +51,8 @@ static void fetched_end(struct http_call *call, void *context) {
     (void)call;
     struct exchange *exchange = context;
     exchange->call = NULL;
-    exchange->when_fetched(exchange, exchange->status, exchange->body.size ? exchange->body.bytes : "", exchange->body.size);
+    exchange->when_fetched(exchange, exchange->status, exchange->body.size ? exchange->body.bytes : "",
+                           exchange->body.size);
 }
 
 static void fetch_failed(struct http_call *call, const struct http_failure *failure, void *context) {

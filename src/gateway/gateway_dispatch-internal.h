@@ -1,7 +1,7 @@
 /* From method and target to the route that serves it. The table is http/routes.def; 404, and 405 with its Allow, come
- * from it. Patterns are taken apart once; matching allocates nothing and reads each segment once. Literal segments match
- * as they are sent, parameters are what stands between two slashes, still percent-encoded; one slash at the end of a path
- * is passed over. HEAD is served by a GET route. */
+ * from it. Patterns are taken apart once; matching allocates nothing and reads each segment once. Literal segments
+ * match as they are sent, parameters are what stands between two slashes, still percent-encoded; one slash at the end
+ * of a path is passed over. HEAD is served by a GET route. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,12 +28,12 @@ struct gateway_slice {
     size_t size;
 };
 
-#define GATEWAY_SEGMENTS 8   /* a path with more matches nothing */
+#define GATEWAY_SEGMENTS 8 /* a path with more matches nothing */
 #define GATEWAY_PARAMETERS 2 /* {…} in one pattern at most */
 
 struct gateway_match {
     const struct gateway_endpoint *endpoint; /* NULL: 404, or 405 when path_exists */
-    bool path_exists;                        /* under another method */
+    bool path_exists; /* under another method */
     struct gateway_slice parameters[GATEWAY_PARAMETERS];
     size_t parameter_count;
 };

@@ -16,7 +16,8 @@ const char *const gateway_kind_names[GATEWAY_KINDS] = {"health", "own", "data", 
 #define SERVE_CONTROL(name) gateway_serve_control
 
 const struct gateway_endpoint gateway_endpoints[] = {
-#define ROUTE(method, pattern, kind, name, summary) {method, pattern, #name, summary, GATEWAY_##kind, SERVE_##kind(name)},
+#define ROUTE(method, pattern, kind, name, summary)                                                                    \
+    {method, pattern, #name, summary, GATEWAY_##kind, SERVE_##kind(name)},
 #include "http/routes.def"
 #undef ROUTE
 };
@@ -83,7 +84,7 @@ static void take_parameters(const struct pattern *pattern, const struct gateway_
 void gateway_dispatch_find(const struct gateway_dispatch *dispatch, const char *method, const char *path,
                            struct gateway_match *ret_match) {
     *ret_match = (struct gateway_match){0};
-    struct gateway_slice segments[GATEWAY_SEGMENTS];
+    struct gateway_slice segments[GATEWAY_SEGMENTS] = {0};
     size_t count = split(path, segments);
     if (!strcmp(method, "HEAD")) method = "GET";
     for (size_t i = 0; i < gateway_endpoint_count; i++) {
@@ -97,7 +98,7 @@ void gateway_dispatch_find(const struct gateway_dispatch *dispatch, const char *
 }
 
 void gateway_dispatch_allow(const struct gateway_dispatch *dispatch, const char *path, char ret_allow[64]) {
-    struct gateway_slice segments[GATEWAY_SEGMENTS];
+    struct gateway_slice segments[GATEWAY_SEGMENTS] = {0};
     size_t count = split(path, segments), size = 0;
     ret_allow[0] = 0;
     for (size_t i = 0; i < gateway_endpoint_count; i++) {

@@ -1,5 +1,5 @@
-/* Errors as each family's clients expect them: problem+json (RFC 9457), the Open Inference Protocol's {"error": "…"}, and
- * OpenAI's {"error": {"message", "type", "code", "param"}}. */
+/* Errors as each family's clients expect them: problem+json (RFC 9457), the Open Inference Protocol's {"error": "…"},
+ * and OpenAI's {"error": {"message", "type", "code", "param"}}. */
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,7 +78,8 @@ static const struct shape *shape_of(const char *path) {
     }
 }
 
-char *gateway_write_error(const char *path, const struct error *error, const char **ret_content_type, size_t *ret_size) {
+char *gateway_write_error(const char *path, const struct error *error, const char **ret_content_type,
+                          size_t *ret_size) {
     const struct shape *shape = shape_of(path);
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(document);
@@ -124,7 +125,8 @@ enum http_body_mode gateway_serve_nothing(struct exchange *exchange) {
     int shown = (int)strcspn(request->path, "?");
     if (shown > 256) shown = 256;
     if (exchange->match.path_exists) {
-        exchange_fail_with(exchange, ERROR_REQUEST, 405, "%s is not answered at %.*s", request->method, shown, request->path);
+        exchange_fail_with(exchange, ERROR_REQUEST, 405, "%s is not answered at %.*s", request->method, shown,
+                           request->path);
     } else {
         exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "nothing is served at %.*s", shown, request->path);
     }

@@ -8,9 +8,9 @@
 #include "base/memory.h"
 #include "gateway/gateway-internal.h"
 
-#define SPARE_MAXIMUM 256                 /* finished exchanges that are kept for the next requests */
+#define SPARE_MAXIMUM 256 /* finished exchanges that are kept for the next requests */
 #define SPARE_BUFFER_MAXIMUM (16u * 1024) /* what each of their buffers may keep */
-#define STATUS_CLIENT_GONE 499            /* for log and figures: there was nobody to answer */
+#define STATUS_CLIENT_GONE 499 /* for log and figures: there was nobody to answer */
 
 #define BIT(step) (1u << EXCHANGE_##step)
 static const unsigned next_steps[] = {

@@ -56,7 +56,8 @@ static void write_requests(struct buffer *text, const char *name, const char *la
     gateway_metrics_codes(text, name, labels, lane->series.codes);
 }
 
-static void write_durations(struct buffer *text, const char *name, const char *labels, const struct gateway_lane *lane) {
+static void write_durations(struct buffer *text, const char *name, const char *labels,
+                            const struct gateway_lane *lane) {
     gateway_metrics_durations(text, name, labels, &lane->series);
 }
 
@@ -68,7 +69,8 @@ static void write_queue(struct buffer *text, const char *name, const char *label
     gateway_metrics_number(text, name, labels, lane->queue.length);
 }
 
-static void write_in_flight(struct buffer *text, const char *name, const char *labels, const struct gateway_lane *lane) {
+static void write_in_flight(struct buffer *text, const char *name, const char *labels,
+                            const struct gateway_lane *lane) {
     gateway_metrics_number(text, name, labels, lane->in_flight);
 }
 
@@ -90,10 +92,12 @@ static const struct family {
     {"slipway_batch_size", "histogram", "Size of the batch that a request was computed in.", write_batches, NULL},
     {"slipway_retries_total", "counter", "Requests sent again because their replica ended.", write_retries, NULL},
     {"slipway_route_generation", "gauge", "Generation of the routes in force.", NULL, generation},
-    {"slipway_route_generation_lowest", "gauge", "Lowest generation that a request still uses.", NULL, lowest_generation},
+    {"slipway_route_generation_lowest", "gauge", "Lowest generation that a request still uses.", NULL,
+     lowest_generation},
     {"slipway_http_connections", "gauge", "Open client connections.", NULL, connections},
     {"slipway_http_requests_open", "gauge", "Requests of any kind that are not answered yet.", NULL, exchanges},
-    {"slipway_access_log_left_out_total", "counter", "Access log lines that nobody read in time.", NULL, log_lines_left_out},
+    {"slipway_access_log_left_out_total", "counter", "Access log lines that nobody read in time.", NULL,
+     log_lines_left_out},
     {"slipway_gateway_resident_memory_bytes", "gauge", "Resident memory of the gateway.", NULL, resident_bytes},
 };
 
@@ -117,8 +121,8 @@ static void write_kinds(struct buffer *text, const struct gateway *gateway) {
 
 static void write_own(struct buffer *text, const struct gateway *gateway) {
     gateway_metrics_family(text, "slipway_build_info", "gauge", "What this is; always 1.");
-    gateway_metrics_number(text, "slipway_build_info",
-                           "version=\"" SLIPWAY_VERSION "\",commit=\"" SLIPWAY_COMMIT "\"", 1);
+    gateway_metrics_number(text, "slipway_build_info", "version=\"" SLIPWAY_VERSION "\",commit=\"" SLIPWAY_COMMIT "\"",
+                           1);
     for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
         const struct family *family = &families[i];
         gateway_metrics_family(text, family->name, family->type, family->help);

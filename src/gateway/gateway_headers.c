@@ -7,8 +7,8 @@
 /* ---- request ids --------------------------------------------------------- */
 
 static bool is_id_character(unsigned char byte) {
-    return (byte >= '0' && byte <= '9') || ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z') || byte == '.' || byte == '_' ||
-           byte == '-';
+    return (byte >= '0' && byte <= '9') || ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z') || byte == '.' ||
+           byte == '_' || byte == '-';
 }
 
 bool gateway_is_request_id(const char *text) {
@@ -41,8 +41,8 @@ void gateway_set_request_id(struct exchange *exchange) {
 
 /* ---- what passes --------------------------------------------------------- */
 
-static const char *const dropped_upstream[] = {"Host", "Content-Length", "Authorization", "Expect", "X-Forwarded-For",
-                                               "X-Request-Id"};
+static const char *const dropped_upstream[] = {"Host",   "Content-Length",  "Authorization",
+                                               "Expect", "X-Forwarded-For", "X-Request-Id"};
 static const char *const dropped_downstream[] = {"Content-Length", "Date", "Server", "X-Slipway-Batch", "X-Request-Id"};
 
 static bool is_among(const struct http_header *header, const char *const *names, size_t count) {

@@ -42,7 +42,8 @@ void gateway_metrics_codes(struct buffer *text, const char *name, const char *la
 /* The histograms of a series. */
 void gateway_metrics_durations(struct buffer *text, const char *name, const char *labels,
                                const struct gateway_series *series);
-void gateway_metrics_batches(struct buffer *text, const char *name, const char *labels, const struct gateway_series *series);
-/* Appends another exposition without the families that stand in `text` already, and without a last line that is cut off,
- * so that the whole stays valid. */
+void gateway_metrics_batches(struct buffer *text, const char *name, const char *labels,
+                             const struct gateway_series *series);
+/* Appends another exposition without the families that stand in `text` already, and without a last line that is cut
+ * off, so that the whole stays valid. */
 void gateway_metrics_append(struct buffer *text, const char *other, size_t size);

@@ -11,8 +11,9 @@ static const struct {
     const char *le;
     uint64_t us;
 } duration_bounds[GATEWAY_DURATION_BOUNDS] = {
-    {"0.0005", 500}, {"0.001", 1000},  {"0.0025", 2500}, {"0.005", 5000}, {"0.01", 10000},  {"0.025", 25000},  {"0.05", 50000},
-    {"0.1", 100000}, {"0.25", 250000}, {"0.5", 500000},  {"1", 1000000},  {"2.5", 2500000}, {"10", 10000000}, {"60", 60000000},
+    {"0.0005", 500},  {"0.001", 1000},  {"0.0025", 2500}, {"0.005", 5000},  {"0.01", 10000},
+    {"0.025", 25000}, {"0.05", 50000},  {"0.1", 100000},  {"0.25", 250000}, {"0.5", 500000},
+    {"1", 1000000},   {"2.5", 2500000}, {"10", 10000000}, {"60", 60000000},
 };
 static const uint64_t batch_bounds[GATEWAY_BATCH_BOUNDS] = {1, 2, 4, 8, 16, 32, 64, 128, 256};
 
@@ -50,7 +51,8 @@ void gateway_metrics_family(struct buffer *text, const char *name, const char *t
     buffer_append_format(text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static void write_name(struct buffer *text, const char *name, const char *suffix, const char *labels, const char *more) {
+static void write_name(struct buffer *text, const char *name, const char *suffix, const char *labels,
+                       const char *more) {
     bool is_labelled = labels[0] || more[0];
     buffer_append_format(text, "%s%s%s%s%s%s%s", name, suffix, is_labelled ? "{" : "", labels,
                          labels[0] && more[0] ? "," : "", more, is_labelled ? "} " : " ");
@@ -107,7 +109,8 @@ void gateway_metrics_durations(struct buffer *text, const char *name, const char
     buffer_append_format(text, "%llu\n", (unsigned long long)series->duration_count);
 }
 
-void gateway_metrics_batches(struct buffer *text, const char *name, const char *labels, const struct gateway_series *series) {
+void gateway_metrics_batches(struct buffer *text, const char *name, const char *labels,
+                             const struct gateway_series *series) {
     uint64_t sum = 0;
     for (size_t i = 0; i < GATEWAY_BATCH_BOUNDS; i++) {
         char le[24];

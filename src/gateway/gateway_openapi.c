@@ -1,5 +1,5 @@
-/* GET /openapi.json: the table of routes as an OpenAPI 3.1 description: paths, methods, their parameters and what they are
- * for. What bodies hold is in the documentation. */
+/* GET /openapi.json: the table of routes as an OpenAPI 3.1 description: paths, methods, their parameters and what they
+ * are for. What bodies hold is in the documentation. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +35,8 @@ static void add_id(yyjson_mut_doc *document, yyjson_mut_val *operation, size_t i
 static void add_operation(yyjson_mut_doc *document, yyjson_mut_val *path, size_t index) {
     const struct gateway_endpoint *endpoint = &gateway_endpoints[index];
     char method[16] = "";
-    for (size_t i = 0; endpoint->method[i] && i < sizeof method - 1; i++) method[i] = (char)tolower(endpoint->method[i]);
+    for (size_t i = 0; endpoint->method[i] && i < sizeof method - 1; i++)
+        method[i] = (char)tolower(endpoint->method[i]);
     yyjson_mut_val *operation = yyjson_mut_obj(document);
     yyjson_mut_obj_add(path, yyjson_mut_strcpy(document, method), operation);
     add_id(document, operation, index);

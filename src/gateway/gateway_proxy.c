@@ -1,6 +1,6 @@
 /* A data request, step by step: take the body, admit (find the route), queue, pick a replica, send; gateway_relay.c
- * brings the answer. A replica that fails before a byte of the answer has left sends the request back into the queue, in
- * front, once (R4); one that was never reached does not count.
+ * brings the answer. A replica that fails before a byte of the answer has left sends the request back into the queue,
+ * in front, once (R4); one that was never reached does not count.
  *
  * A request that waits is moved to the newest routes: until it is given to a replica it has begun with none (R1), and
  * what it waited for may be about to be stopped.
@@ -48,7 +48,8 @@ void gateway_proxy_body_piece(struct exchange *exchange, const char *bytes, size
         if (!http_call_send(exchange->call, bytes, size)) http_pause_body(exchange->request);
     } else if (!buffer_append(&exchange->body, bytes, size)) {
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "no memory to hold the request's body while it waits");
-    } else if (exchange->step == EXCHANGE_BODY && exchange->body.size > exchange->gateway->settings->retry_body_maximum) {
+    } else if (exchange->step == EXCHANGE_BODY &&
+               exchange->body.size > exchange->gateway->settings->retry_body_maximum) {
         admit_streamed(exchange);
     }
 }
@@ -113,8 +114,7 @@ static void give_back_replica(struct exchange *exchange) {
     gateway_incarnation_release(TAKE(exchange->incarnation));
 }
 
-void gateway_proxy_drain_lane(struct gateway *gateway, struct gateway_lane *lane) {
-    (void)gateway;
+static void drain_lane(struct gateway_lane *lane) {
     while (lane->queue.first) {
         struct exchange *exchange = CONTAINER_OF(lane->queue.first, struct exchange, waiting);
         if (!send_to_replica(exchange)) return;
@@ -123,7 +123,7 @@ void gateway_proxy_drain_lane(struct gateway *gateway, struct gateway_lane *lane
 
 void gateway_proxy_drain_all(struct gateway *gateway) {
     struct gateway_lane *lane, *next;
-    HASH_ITER(hh, gateway->replicas.lanes, lane, next) gateway_proxy_drain_lane(gateway, lane);
+    HASH_ITER(hh, gateway->replicas.lanes, lane, next) drain_lane(lane);
 }
 
 void gateway_proxy_on_suspect(uv_timer_t *timer) {
@@ -137,7 +137,8 @@ static void enqueue(struct exchange *exchange) {
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "deployment %s: no replica of revision %llu is up",
                            exchange->route->name, (unsigned long long)exchange->route->revision);
     } else if (!gateway_queue_push(&lane->queue, &exchange->waiting)) {
-        exchange_fail_with(exchange, ERROR_REQUEST, 429, "deployment %s: %zu requests are waiting, which is the most (queue_maximum)",
+        exchange_fail_with(exchange, ERROR_REQUEST, 429,
+                           "deployment %s: %zu requests are waiting, which is the most (queue_maximum)",
                            exchange->route->name, lane->queue.length);
     } else {
         exchange_set_step(exchange, EXCHANGE_QUEUED);
@@ -199,7 +200,8 @@ void gateway_proxy_reroute_waiting(struct gateway *gateway) {
         take_route(exchange);
         struct gateway_queue *queue = &exchange->route->lane->queue;
         if (gateway_queue_push(queue, &exchange->waiting)) continue;
-        exchange_fail_with(exchange, ERROR_REQUEST, 429, "deployment %s: too many requests are waiting", exchange->route->name);
+        exchange_fail_with(exchange, ERROR_REQUEST, 429, "deployment %s: too many requests are waiting",
+                           exchange->route->name);
     }
     gateway_proxy_drain_all(gateway);
 }
@@ -224,7 +226,7 @@ static void send_again(struct exchange *exchange, bool was_sent) {
     struct gateway_lane *lane = exchange->route->lane;
     exchange_set_step(exchange, EXCHANGE_QUEUED);
     gateway_queue_push_first(&lane->queue, &exchange->waiting);
-    gateway_proxy_drain_lane(exchange->gateway, lane);
+    drain_lane(lane);
 }
 
 static void on_failed(struct exchange *exchange, const struct http_failure *failure) {
@@ -241,8 +243,9 @@ static void on_failed(struct exchange *exchange, const struct http_failure *fail
         send_again(exchange, failure->sent);
     } else {
         _cleanup_free_ char *cause = error_text(failure->error);
-        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "deployment %s: its replica ended while it worked on the request: %s",
-                           exchange->route->name, cause);
+        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503,
+                           "deployment %s: its replica ended while it worked on the request: %s", exchange->route->name,
+                           cause);
     }
 }
 
@@ -257,7 +260,8 @@ static void expire(struct exchange *exchange) {
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 504, "deployment %s: its replica has not answered for %llu ms",
                            name, span_ms);
     } else if (gateway_route_is_up(exchange->route)) {
-        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "deployment %s: its replicas were busy for %llu ms", name, span_ms);
+        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "deployment %s: its replicas were busy for %llu ms", name,
+                           span_ms);
     } else {
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503,
                            "deployment %s: no replica of revision %llu is up, and none came for %llu ms", name,
@@ -279,13 +283,12 @@ void gateway_proxy_on_deadline(uv_timer_t *timer) {
 }
 
 void gateway_proxy_leave(struct exchange *exchange) {
-    struct gateway *gateway = exchange->gateway;
     gateway_queue_remove(&exchange->deadline);
     gateway_queue_remove(&exchange->waiting);
     gateway_reader_forget(exchange);
     bool had_replica = exchange->incarnation;
     give_back_replica(exchange);
-    if (had_replica && exchange->route->lane->queue.length) gateway_proxy_drain_lane(gateway, exchange->route->lane);
+    if (had_replica && exchange->route->lane->queue.length) drain_lane(exchange->route->lane);
     exchange->route = NULL;
     if (exchange->snapshot) gateway_snapshot_release(TAKE(exchange->snapshot));
 }

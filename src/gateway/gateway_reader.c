@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
@@ -11,8 +12,8 @@
 
 #define RETRY_MS 100 /* at first; doubles up to */
 #define RETRY_MAXIMUM_MS 3200
-#define LOOKUPS_MAXIMUM 64    /* names in one job */
-#define WAITING_MAXIMUM 1024  /* exchanges that wait for one */
+#define LOOKUPS_MAXIMUM 64 /* names in one job */
+#define WAITING_MAXIMUM 1024 /* exchanges that wait for one */
 
 /* A name without a route, on its way to the worker and back. */
 struct gateway_lookup {
@@ -95,13 +96,14 @@ static void explain(struct gateway_reader *reader, struct gateway_lookup *lookup
         gateway_proxy_admit(exchange); /* it has one by now */
     } else if (reader->error && reader->store) {
         _cleanup_free_ char *cause = error_text(reader->error);
-        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "deployment %s has no route here, and its status could not be read: %s",
-                           lookup->name, cause);
+        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503,
+                           "deployment %s has no route here, and its status could not be read: %s", lookup->name,
+                           cause);
     } else if (!lookup->status) {
         exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "there is no deployment %s", lookup->name);
     } else if (text_starts_with(lookup->status, "delet")) {
-        exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "deployment %s does not serve any more: it is %s", lookup->name,
-                           lookup->status);
+        exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "deployment %s does not serve any more: it is %s",
+                           lookup->name, lookup->status);
     } else {
         bool is_told = lookup->message && lookup->message[0];
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "deployment %s does not serve: it is %s%s%s", lookup->name,
@@ -147,6 +149,7 @@ static bool take_routes(struct gateway_reader *reader) {
         log_failure(reader->error);
         return false;
     }
+    gateway_replicas_forget_lanes(&gateway->replicas, clock_monotonic_ms());
     reader->is_due = generation < reader->wanted;
     if (generation >= reader->asked) reader->retry_ms = 0;
     gateway_start_serving(gateway);

@@ -37,7 +37,8 @@ static void count_batch(struct exchange *exchange, const struct http_answer *ans
     if (!exchange->route) return;
     const char *batch = http_find_header(answer->headers, answer->header_count, "X-Slipway-Batch");
     uint64_t size;
-    if (batch && text_parse_number(batch, 1000000, &size)) gateway_series_count_batch(&exchange->route->lane->series, size);
+    if (batch && text_parse_number(batch, 1000000, &size))
+        gateway_series_count_batch(&exchange->route->lane->series, size);
 }
 
 static void on_head(struct http_call *call, const struct http_answer *answer, void *context) {

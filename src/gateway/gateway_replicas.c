@@ -4,10 +4,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
 
 /* ---- lanes --------------------------------------------------------------- */
+
+static void free_lane(struct gateway_replicas *replicas, struct gateway_lane *lane) {
+    assert(!lane->queue.length); /* who waits holds a snapshot that holds the lane */
+    HASH_DEL(replicas->lanes, lane);
+    free(lane->key);
+    free(lane->name);
+    free(lane);
+}
+
+/* Another deployment had the name: deleted, or renamed. Its figures go by its id as long as requests hold it. */
+static void take_name_from(struct gateway_replicas *replicas, struct gateway_lane *other) {
+    if (!other->references) {
+        free_lane(replicas, other);
+        return;
+    }
+    free(other->name);
+    other->name = text_copy_bytes(other->key, strcspn(other->key, "/"));
+}
+
+static void name_lane(struct gateway_replicas *replicas, struct gateway_lane *lane, const char *name) {
+    if (text_equal(lane->name, name)) return;
+    struct gateway_lane *other, *next;
+    HASH_ITER(hh, replicas->lanes, other, next) {
+        if (other != lane && other->revision == lane->revision && text_equal(other->name, name))
+            take_name_from(replicas, other);
+    }
+    free(lane->name);
+    lane->name = text_copy(name);
+}
 
 static struct gateway_lane *take_lane(struct gateway_replicas *replicas, const struct gateway_route *route) {
     _cleanup_free_ char *key = text_format("%s/%llu", route->deployment_id, (unsigned long long)route->revision);
@@ -20,21 +50,20 @@ static struct gateway_lane *take_lane(struct gateway_replicas *replicas, const s
         lane->queue.maximum = replicas->queue_maximum;
         HASH_ADD_KEYPTR(hh, replicas->lanes, lane->key, strlen(lane->key), lane);
     }
-    if (!text_equal(lane->name, route->name)) {
-        free(lane->name);
-        lane->name = text_copy(route->name);
-    }
     lane->references++;
+    name_lane(replicas, lane, route->name);
     return lane;
 }
 
-static void release_lane(struct gateway_replicas *replicas, struct gateway_lane *lane) {
-    if (--lane->references) return;
-    assert(!lane->queue.length); /* who waits holds a snapshot that holds the lane */
-    HASH_DEL(replicas->lanes, lane);
-    free(lane->key);
-    free(lane->name);
-    free(lane);
+static void release_lane(struct gateway_lane *lane) {
+    if (!--lane->references) lane->left_ms = clock_monotonic_ms();
+}
+
+void gateway_replicas_forget_lanes(struct gateway_replicas *replicas, uint64_t now_ms) {
+    struct gateway_lane *lane, *next;
+    HASH_ITER(hh, replicas->lanes, lane, next) {
+        if (!lane->references && now_ms - lane->left_ms >= GATEWAY_LANE_KEPT_MS) free_lane(replicas, lane);
+    }
 }
 
 /* ---- replicas ------------------------------------------------------------ */
@@ -115,13 +144,14 @@ void gateway_incarnation_suspect(struct gateway_incarnation *incarnation, uint64
 void gateway_replicas_bind(struct gateway_replicas *replicas, struct gateway_route *route) {
     route->lane = take_lane(replicas, route);
     route->replicas = mem_new_array(route->replica_count, struct gateway_replica *);
-    for (size_t i = 0; i < route->replica_count; i++) route->replicas[i] = take_replica(replicas, route->replica_ids[i]);
+    for (size_t i = 0; i < route->replica_count; i++)
+        route->replicas[i] = take_replica(replicas, route->replica_ids[i]);
 }
 
 void gateway_replicas_unbind(struct gateway_replicas *replicas, struct gateway_route *route) {
     if (!route->lane) return;
     for (size_t i = 0; i < route->replica_count; i++) release_replica(replicas, route->replicas[i]);
-    release_lane(replicas, route->lane);
+    release_lane(route->lane);
 }
 
 /* ---- choosing ------------------------------------------------------------ */

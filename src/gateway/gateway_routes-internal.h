@@ -25,9 +25,9 @@ struct gateway_route {
     int64_t created_at_ms; /* of the revision */
     char **replica_ids;
     size_t replica_count;
-    struct gateway_lane *lane;         /* NULL until bound */
+    struct gateway_lane *lane; /* NULL until bound */
     struct gateway_replica **replicas; /* replica_count of them; NULL until bound */
-    UT_hash_handle hh;                 /* by deployment_id */
+    UT_hash_handle hh; /* by deployment_id */
 };
 
 /* A name that answers, current or former. */
@@ -59,7 +59,7 @@ struct gateway_route_binder {
 struct gateway_routes {
     struct gateway_route_binder binder;
     struct gateway_snapshot *current; /* NULL before the first */
-    struct gateway_snapshot *oldest;  /* of those in use */
+    struct gateway_snapshot *oldest; /* of those in use */
 };
 
 /* Reads all of it in one read transaction. Blocks: worker threads. The caller owns *ret_snapshot until it is installed
@@ -81,6 +81,6 @@ uint64_t gateway_routes_lowest(const struct gateway_routes *routes);
 /* Gives the current one up; after it the last release frees everything. */
 void gateway_routes_close(struct gateway_routes *routes);
 
-/* The route that answers to a name (current or former) or a deployment id; NULL when there is none. Lives as long as the
- * snapshot. `name` need not be NUL-terminated. */
+/* The route that answers to a name (current or former) or a deployment id; NULL when there is none. Lives as long as
+ * the snapshot. `name` need not be NUL-terminated. */
 struct gateway_route *gateway_snapshot_find(const struct gateway_snapshot *snapshot, const char *name, size_t size);

@@ -41,7 +41,8 @@ struct gateway_snapshot *gateway_snapshot_empty(void) {
     return mem_new(struct gateway_snapshot);
 }
 
-static struct gateway_route *find_route(const struct gateway_snapshot *snapshot, const char *deployment_id, size_t size) {
+static struct gateway_route *find_route(const struct gateway_snapshot *snapshot, const char *deployment_id,
+                                        size_t size) {
     struct gateway_route *route = NULL;
     HASH_FIND(hh, snapshot->routes, deployment_id, size, route);
     return route;
@@ -67,13 +68,15 @@ static int read_generation(struct store_transaction *transaction, struct gateway
     return 0;
 }
 
-static int read_routes(struct store_transaction *transaction, struct gateway_snapshot *snapshot, struct error **ret_error) {
+static int read_routes(struct store_transaction *transaction, struct gateway_snapshot *snapshot,
+                       struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int step = store_query(transaction, &rows, ret_error,
-                           "SELECT routes.deployment_id, routes.revision, COALESCE(revisions.created_at, 0) FROM routes "
-                           "LEFT JOIN revisions ON revisions.deployment_id = routes.deployment_id "
-                           "AND revisions.number = routes.revision",
-                           "");
+    int step =
+        store_query(transaction, &rows, ret_error,
+                    "SELECT routes.deployment_id, routes.revision, COALESCE(revisions.created_at, 0) FROM routes "
+                    "LEFT JOIN revisions ON revisions.deployment_id = routes.deployment_id "
+                    "AND revisions.number = routes.revision",
+                    "");
     if (step) return step;
     while ((step = store_next(rows, ret_error)) == 1) {
         struct gateway_route *route = mem_new(struct gateway_route);
@@ -89,8 +92,9 @@ static int read_routes(struct store_transaction *transaction, struct gateway_sna
 static int read_replicas(struct store_transaction *transaction, struct gateway_snapshot *snapshot,
                          struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int step = store_query(transaction, &rows, ret_error,
-                           "SELECT deployment_id, replica_id FROM route_replicas ORDER BY deployment_id, replica_id", "");
+    int step =
+        store_query(transaction, &rows, ret_error,
+                    "SELECT deployment_id, replica_id FROM route_replicas ORDER BY deployment_id, replica_id", "");
     if (step) return step;
     while ((step = store_next(rows, ret_error)) == 1) {
         const char *deployment_id = store_text(rows, 0);
@@ -102,9 +106,11 @@ static int read_replicas(struct store_transaction *transaction, struct gateway_s
     return step;
 }
 
-static int read_names(struct store_transaction *transaction, struct gateway_snapshot *snapshot, struct error **ret_error) {
+static int read_names(struct store_transaction *transaction, struct gateway_snapshot *snapshot,
+                      struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int step = store_query(transaction, &rows, ret_error, "SELECT name, deployment_id, is_current FROM route_names", "");
+    int step =
+        store_query(transaction, &rows, ret_error, "SELECT name, deployment_id, is_current FROM route_names", "");
     if (step) return step;
     while ((step = store_next(rows, ret_error)) == 1) {
         const char *deployment_id = store_text(rows, 1);

@@ -86,10 +86,9 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
 
 void gateway_tell_routes_used(void *context, uint64_t generation, uint64_t lowest) {
     struct gateway *gateway = context;
-    say(gateway, &(struct wire_message){.type = WIRE_routes_used,
-                                        .routes_used = {.gateway_id = (uint64_t)getpid(),
-                                                        .generation = generation,
-                                                        .lowest = lowest}});
+    say(gateway, &(struct wire_message){
+                     .type = WIRE_routes_used,
+                     .routes_used = {.gateway_id = (uint64_t)getpid(), .generation = generation, .lowest = lowest}});
 }
 
 void gateway_tell_ready(struct gateway *gateway) {
@@ -104,10 +103,9 @@ void gateway_supervisor_open(struct gateway *gateway) {
     gateway->supervisor = wire_channel_new(gateway->config.supervisor);
     uv_poll_init(gateway->config.loop, &gateway->supervisor_poll, wire_channel_descriptor(gateway->supervisor));
     gateway->supervisor_poll.data = gateway;
-    say(gateway, &(struct wire_message){.type = WIRE_hello,
-                                        .hello = {.role = "gateway",
-                                                  .version = SLIPWAY_VERSION,
-                                                  .pid = (uint64_t)getpid()}});
+    say(gateway,
+        &(struct wire_message){.type = WIRE_hello,
+                               .hello = {.role = "gateway", .version = SLIPWAY_VERSION, .pid = (uint64_t)getpid()}});
 }
 
 void gateway_supervisor_close(struct gateway *gateway) {

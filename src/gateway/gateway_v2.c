@@ -38,18 +38,20 @@ static enum http_body_mode serve_model(struct exchange *exchange, bool never_wai
     const struct gateway_slice *name = &match->parameters[0], *version = &match->parameters[1];
     int shown = (int)(name->size < 256 ? name->size : 256);
     if (!read_name(name, exchange->model)) {
-        exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "there is no deployment %.*s: that is no name", shown, name->bytes);
+        exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "there is no deployment %.*s: that is no name", shown,
+                           name->bytes);
     } else if (exchange->revision_named && !read_revision(version, &exchange->revision)) {
-        exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "deployment %s: a version is a revision's number", exchange->model);
+        exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "deployment %s: a version is a revision's number",
+                           exchange->model);
     } else {
         return gateway_proxy_take_body(exchange);
     }
     return HTTP_BODY_WHOLE;
 }
 
-#define SERVE_MODEL(name, never_waits)                                          \
-    enum http_body_mode gateway_serve_##name(struct exchange *exchange) {       \
-        return serve_model(exchange, never_waits);                              \
+#define SERVE_MODEL(name, never_waits)                                                                                 \
+    enum http_body_mode gateway_serve_##name(struct exchange *exchange) {                                              \
+        return serve_model(exchange, never_waits);                                                                     \
     }
 SERVE_MODEL(v2_model, false)
 SERVE_MODEL(v2_model_ready, true)

@@ -20,8 +20,10 @@ static void note(struct fake_runner *runner, const struct http_request *request)
 }
 
 static void answer(struct fake_runner *runner, struct http_request *request) {
-    const struct http_header headers[] = {{"Content-Type", "application/json"}, {"X-Slipway-Batch", "4"},
-                                          {"Keep-Alive", "timeout=5"},          {"X-Request-Id", "not-mine-to-say"},
+    const struct http_header headers[] = {{"Content-Type", "application/json"},
+                                          {"X-Slipway-Batch", "4"},
+                                          {"Keep-Alive", "timeout=5"},
+                                          {"X-Request-Id", "not-mine-to-say"},
                                           {"X-Custom", "kept"}};
     http_respond(request, 200, headers, ARRAY_SIZE(headers), runner->answer, strlen(runner->answer), NULL);
 }

@@ -10,13 +10,13 @@
 #include "http/http_server.h"
 
 enum fake_runner_does {
-    FAKE_ANSWERS,      /* 200, `answer` with X-Slipway-Batch: 4 and headers of its hop */
-    FAKE_HOLDS,        /* nothing, until fake_runner_release() */
-    FAKE_DIES,         /* closes socket and connections without a word */
-    FAKE_DROPS,        /* closes the connection, and lives */
+    FAKE_ANSWERS, /* 200, `answer` with X-Slipway-Batch: 4 and headers of its hop */
+    FAKE_HOLDS, /* nothing, until fake_runner_release() */
+    FAKE_DIES, /* closes socket and connections without a word */
+    FAKE_DROPS, /* closes the connection, and lives */
     FAKE_DIES_HALFWAY, /* sends half of a short answer first */
-    FAKE_BREAKS_OFF,   /* begins a long answer, then closes the connection */
-    FAKE_STREAMS,      /* `stream_size` bytes, as fast as they are taken */
+    FAKE_BREAKS_OFF, /* begins a long answer, then closes the connection */
+    FAKE_STREAMS, /* `stream_size` bytes, as fast as they are taken */
     FAKE_DOES_NOT_READ, /* leaves a streamed body where it is, until fake_runner_read() */
 };
 
@@ -32,8 +32,8 @@ struct fake_runner {
     size_t request_count, gone_count;
     char method[16], target[512];
     struct buffer headers; /* of the newest request: "name: value\n"… */
-    struct buffer body;    /* of the newest whole one */
-    size_t body_received;  /* of the newest streamed one */
+    struct buffer body; /* of the newest whole one */
+    size_t body_received; /* of the newest streamed one */
     bool body_ended;
     size_t sent; /* of the streamed answer */
     struct http_request *streaming, *reading;

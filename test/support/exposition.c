@@ -57,14 +57,16 @@ static const char *read_family(struct reader *reader, const char *line, size_t s
     size_t name = name_size(line + 7, true);
     if (!name || line[7 + name] != ' ') return say(line, size, "no name");
     size_t count = reader->family_count;
-    bool is_current = count && reader->family_sizes[count - 1] == name && !memcmp(reader->families[count - 1], line + 7, name);
+    bool is_current =
+        count && reader->family_sizes[count - 1] == name && !memcmp(reader->families[count - 1], line + 7, name);
     if (!memcmp(line, "# TYPE ", 7)) {
         if (!is_current || reader->has_type) return say(line, size, "TYPE without its HELP");
         reader->has_type = true;
         const char *type = line + 8 + name;
         size_t type_size = size - 8 - name;
         reader->is_histogram = type_size == 9 && !memcmp(type, "histogram", 9);
-        bool is_plain = (type_size == 7 && !memcmp(type, "counter", 7)) || (type_size == 5 && !memcmp(type, "gauge", 5));
+        bool is_plain =
+            (type_size == 7 && !memcmp(type, "counter", 7)) || (type_size == 5 && !memcmp(type, "gauge", 5));
         return reader->is_histogram || is_plain ? NULL : say(line, size, "unknown type");
     }
     for (size_t i = 0; i < count; i++)
@@ -78,7 +80,8 @@ static const char *read_family(struct reader *reader, const char *line, size_t s
     return NULL;
 }
 
-static const char *check_histogram(struct reader *reader, const char *line, size_t size, const char *suffix, double value) {
+static const char *check_histogram(struct reader *reader, const char *line, size_t size, const char *suffix,
+                                   double value) {
     if (!strncmp(suffix, "_bucket{", 8)) {
         bool is_infinite = memmem(line, size, "le=\"+Inf\"", 9);
         if (!memmem(line, size, "le=\"", 4)) return say(line, size, "a bucket without its bound");
@@ -89,7 +92,8 @@ static const char *check_histogram(struct reader *reader, const char *line, size
         return NULL;
     }
     if (!reader->bucket_was_infinite || reader->in_buckets) return say(line, size, "buckets do not end with +Inf");
-    if (!strncmp(suffix, "_count", 6)) return value == reader->bucket ? NULL : say(line, size, "count is not the last bucket");
+    if (!strncmp(suffix, "_count", 6))
+        return value == reader->bucket ? NULL : say(line, size, "count is not the last bucket");
     return !strncmp(suffix, "_sum", 4) ? NULL : say(line, size, "not a histogram's sample");
 }
 
@@ -104,7 +108,8 @@ static const char *read_sample(struct reader *reader, const char *line, size_t s
     if (!reader->family_count || !reader->has_type) return say(line, size, "a sample without its family");
     size_t key = (size_t)(at - line);
     for (size_t i = 0; i < reader->sample_count; i++)
-        if (reader->sample_sizes[i] == key && !memcmp(reader->samples[i], line, key)) return say(line, size, "a sample stands twice");
+        if (reader->sample_sizes[i] == key && !memcmp(reader->samples[i], line, key))
+            return say(line, size, "a sample stands twice");
     if (reader->sample_count == SAMPLES) return say(line, size, "too many samples");
     reader->samples[reader->sample_count] = line;
     reader->sample_sizes[reader->sample_count++] = key;

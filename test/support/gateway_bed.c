@@ -128,7 +128,8 @@ static void forget(struct store_transaction *transaction, const char *id) {
 
 static void finish(struct gateway_bed *bed, struct store_transaction *transaction) {
     bed->generation++;
-    assert_int_equal(store_run(transaction, NULL, NULL, "UPDATE routing SET generation = ?", "i", (int64_t)bed->generation), 0);
+    assert_int_equal(
+        store_run(transaction, NULL, NULL, "UPDATE routing SET generation = ?", "i", (int64_t)bed->generation), 0);
     assert_int_equal(store_commit(transaction, NULL), 0);
 }
 
@@ -140,12 +141,14 @@ void gateway_bed_route(struct gateway_bed *bed, const char *deployment_id, const
     _cleanup_free_ char *list = text_format("%s", names), *ids = text_format("%s", replicas);
     int64_t is_current = 1;
     for (char *rest = list, *name; (name = strsep(&rest, ","));) {
-        assert_int_equal(store_run(transaction, NULL, NULL, "INSERT OR REPLACE INTO route_names VALUES (?, ?, ?)", "tti", name,
-                                   deployment_id, is_current), 0);
+        assert_int_equal(store_run(transaction, NULL, NULL, "INSERT OR REPLACE INTO route_names VALUES (?, ?, ?)",
+                                   "tti", name, deployment_id, is_current),
+                         0);
         is_current = 0;
     }
     for (char *rest = ids, *id; (id = strsep(&rest, ","));)
-        if (*id) store_run(transaction, NULL, NULL, "INSERT INTO route_replicas VALUES (?, ?)", "tt", deployment_id, id);
+        if (*id)
+            store_run(transaction, NULL, NULL, "INSERT INTO route_replicas VALUES (?, ?)", "tt", deployment_id, id);
     finish(bed, transaction);
     if (announce) gateway_bed_announce(bed);
 }
@@ -173,7 +176,8 @@ void gateway_bed_replica(struct gateway_bed *bed, struct fake_runner *runner, co
     snprintf(name, sizeof name, "%s.%u", id, incarnation);
     const char *path = gateway_bed_socket(bed, name);
     fake_runner_open(runner, &bed->loop, path);
-    wire_say(bed->supervisor.channel, replica_up, .replica_id = id, .incarnation = incarnation, .address = path, .pid = 1);
+    wire_say(bed->supervisor.channel, replica_up, .replica_id = id, .incarnation = incarnation, .address = path,
+             .pid = 1);
 }
 
 void gateway_bed_say_down(struct gateway_bed *bed, const char *id, unsigned incarnation, bool final) {
@@ -232,8 +236,14 @@ void client_get(struct gateway_bed *bed, struct client *client, const char *targ
 void client_post(struct gateway_bed *bed, struct client *client, const char *target, const char *body) {
     static const struct http_header headers[] = {{"Content-Type", "application/json"}};
     client_ask(bed, client,
-               &(struct http_call_request){.method = "POST", .target = target, .host = "test", .headers = headers,
-                                           .header_count = 1, .body = body, .body_size = strlen(body), .has_body = true});
+               &(struct http_call_request){.method = "POST",
+                                           .target = target,
+                                           .host = "test",
+                                           .headers = headers,
+                                           .header_count = 1,
+                                           .body = body,
+                                           .body_size = strlen(body),
+                                           .has_body = true});
 }
 
 void client_wait(struct gateway_bed *bed, struct client *client) {

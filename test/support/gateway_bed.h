@@ -48,13 +48,13 @@ void gateway_bed_close(struct gateway_bed *bed);
 
 #define GATEWAY_BED_DEADLINE_MS 10000
 /* until(bed, condition): fails the test with the condition's text when it does not come true in time. */
-#define until(bed, condition)                                                          \
-    do {                                                                               \
-        uint64_t deadline_ = clock_monotonic_ms() + GATEWAY_BED_DEADLINE_MS;           \
-        while (!(condition)) {                                                         \
-            if (clock_monotonic_ms() > deadline_) fail_msg("never came: %s", #condition); \
-            gateway_bed_turn(bed);                                                     \
-        }                                                                              \
+#define until(bed, condition)                                                                                          \
+    do {                                                                                                               \
+        uint64_t deadline_ = clock_monotonic_ms() + GATEWAY_BED_DEADLINE_MS;                                           \
+        while (!(condition)) {                                                                                         \
+            if (clock_monotonic_ms() > deadline_) fail_msg("never came: %s", #condition);                              \
+            gateway_bed_turn(bed);                                                                                     \
+        }                                                                                                              \
     } while (0)
 void gateway_bed_turn(struct gateway_bed *bed);
 /* Turns the loop for a while, for what must not happen: it may come late, but a fault shows here nearly always. */

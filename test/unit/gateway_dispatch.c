@@ -61,9 +61,24 @@ static void each_route_of_the_table_is_found_by_its_method_with_its_parameters(v
 }
 
 static void a_path_that_no_route_has_matches_nothing(void **state) {
-    const char *const paths[] = {"/", "", "x", "/v3", "/v2/", "/v2//models", "/v2/models", "/v2/models/", "/v2/models/m/infer/x",
-                                 "/v1/deployments//", "//livez", "/livez//", "/v1/collections", "/a/b/c/d/e/f/g/h/i/j",
-                                 "/v2/models/m/versions", "/LIVEZ", "/%6civez", "/v1/deployments/../tasks/x/y"};
+    const char *const paths[] = {"/",
+                                 "",
+                                 "x",
+                                 "/v3",
+                                 "/v2/",
+                                 "/v2//models",
+                                 "/v2/models",
+                                 "/v2/models/",
+                                 "/v2/models/m/infer/x",
+                                 "/v1/deployments//",
+                                 "//livez",
+                                 "/livez//",
+                                 "/v1/collections",
+                                 "/a/b/c/d/e/f/g/h/i/j",
+                                 "/v2/models/m/versions",
+                                 "/LIVEZ",
+                                 "/%6civez",
+                                 "/v1/deployments/../tasks/x/y"};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         struct gateway_match match = find(state, "GET", paths[i]);
         if (!strcmp(paths[i], "/v2/")) {
@@ -109,7 +124,8 @@ static void only_health_is_open_without_a_token(void **state) {
     (void)state;
     for (size_t i = 0; i < gateway_endpoint_count; i++) {
         const char *pattern = gateway_endpoints[i].pattern;
-        bool is_open = !strcmp(pattern, "/livez") || !strcmp(pattern, "/readyz") || !strncmp(pattern, "/v2/health/", 11);
+        bool is_open =
+            !strcmp(pattern, "/livez") || !strcmp(pattern, "/readyz") || !strncmp(pattern, "/v2/health/", 11);
         assert_int_equal(gateway_endpoints[i].kind == GATEWAY_HEALTH, is_open);
     }
 }
@@ -155,9 +171,26 @@ static void a_body_without_a_model_names_none(void **state) {
     memcpy(long_name, "{\"model\":\"", 10);
     memcpy(long_name + sizeof long_name - 3, "\"}", 3);
     const char *const bodies[] = {
-        "", "{", "{}", "[]", "null", "\"model\"", "{\"model\":1}", "{\"model\":null}", "{\"model\":\"\"}", "{\"model\"",
-        "{\"model\":\"a b\"}", "{\"model\":\"../x\"}", "{\"model\":\"x", "{\"model\":\"\\", "{\"input\":\"model\"}",
-        "{\"input\":[\"model\",\"m\"]}", "{\"a\":1 \"model\":\"m\"}", "{\"Model\":\"m\"}", "{\"a\":[1,2,\"model\":\"m\"}", deep,
+        "",
+        "{",
+        "{}",
+        "[]",
+        "null",
+        "\"model\"",
+        "{\"model\":1}",
+        "{\"model\":null}",
+        "{\"model\":\"\"}",
+        "{\"model\"",
+        "{\"model\":\"a b\"}",
+        "{\"model\":\"../x\"}",
+        "{\"model\":\"x",
+        "{\"model\":\"\\",
+        "{\"input\":\"model\"}",
+        "{\"input\":[\"model\",\"m\"]}",
+        "{\"a\":1 \"model\":\"m\"}",
+        "{\"Model\":\"m\"}",
+        "{\"a\":[1,2,\"model\":\"m\"}",
+        deep,
         long_name,
     };
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {

@@ -1,5 +1,5 @@
-/* The front door itself: token, errors in each family's shape, the controller's routes, health, figures, the access log,
- * and the gateway's life between supervisor and database. */
+/* The front door itself: token, errors in each family's shape, the controller's routes, health, figures, the access
+ * log, and the gateway's life between supervisor and database. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -69,7 +69,8 @@ static void get_with(struct fixture *fixture, const char *target, const char *na
     const struct http_header header = {name, value};
     client_clear(&fixture->client);
     client_ask(&fixture->bed, &fixture->client,
-               &(struct http_call_request){.method = "GET", .target = target, .host = "t", .headers = &header, .header_count = 1});
+               &(struct http_call_request){
+                   .method = "GET", .target = target, .host = "t", .headers = &header, .header_count = 1});
     answered(fixture, status);
 }
 
@@ -84,7 +85,8 @@ static void without_the_token_only_health_answers(void **state) {
     get(fixture, "/readyz", 200);
     get(fixture, "/v2/health/live", 200);
     get(fixture, "/v2/health/ready", 200);
-    const char *const closed[] = {"/metrics", "/v2", "/v2/models/m", "/v1/models", "/v1/deployments", "/v1/tasks/x", "/nothing", "/deploy/x"};
+    const char *const closed[] = {"/metrics",        "/v2",         "/v2/models/m", "/v1/models",
+                                  "/v1/deployments", "/v1/tasks/x", "/nothing",     "/deploy/x"};
     size_t before = fixture->controller.request_count;
     for (size_t i = 0; i < ARRAY_SIZE(closed); i++) {
         get(fixture, closed[i], 401);
@@ -98,7 +100,8 @@ static void only_the_whole_token_opens(void **state) {
     struct fixture *fixture = *state;
     settings_set(fixture->bed.settings, "token", "s3cret", NULL);
     start(fixture);
-    const char *const wrong[] = {"Bearer s3cre", "Bearer s3cretx", "Bearer", "Bearer ", "s3cret", "Basic s3cret", "Bearers3cret", "Bearer S3CRET"};
+    const char *const wrong[] = {"Bearer s3cre", "Bearer s3cretx", "Bearer",       "Bearer ",
+                                 "s3cret",       "Basic s3cret",   "Bearers3cret", "Bearer S3CRET"};
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) get_with(fixture, "/v2", "Authorization", wrong[i], 401);
     get_with(fixture, "/v2", "Authorization", "Bearer s3cret", 200);
     get_with(fixture, "/v2", "AUTHORIZATION", "bEARER   s3cret", 200);
@@ -173,7 +176,8 @@ static void control_requests_go_to_the_controller_as_they_are(void **state) {
     assert_string_equal(fixture->client.body.bytes, "[]");
     assert_true(client_saw(&fixture->client, "X-Custom: kept"));
     client_clear(&fixture->client);
-    client_post(&fixture->bed, &fixture->client, "/api/v1/internal/inference-deployment/deploy", "{\"model_id\":\"x\"}");
+    client_post(&fixture->bed, &fixture->client, "/api/v1/internal/inference-deployment/deploy",
+                "{\"model_id\":\"x\"}");
     answered(fixture, 200);
     assert_string_equal(fixture->controller.method, "POST");
     assert_string_equal(fixture->controller.body.bytes, "{\"model_id\":\"x\"}");
@@ -203,8 +207,10 @@ static void a_control_body_has_its_own_ceiling(void **state) {
     settings_set(fixture->bed.settings, "control_body_maximum", "1024", NULL);
     start(fixture);
     open_controller(fixture);
-    client_ask(&fixture->bed, &fixture->client,
-               &(struct http_call_request){.method = "POST", .target = "/v1/deployments", .host = "t", .content_length = 1025, .has_body = true});
+    client_ask(
+        &fixture->bed, &fixture->client,
+        &(struct http_call_request){
+            .method = "POST", .target = "/v1/deployments", .host = "t", .content_length = 1025, .has_body = true});
     answered(fixture, 413);
     assert_int_equal(fixture->controller.request_count, 0);
 }
@@ -248,9 +254,10 @@ static void the_list_of_models_is_openais(void **state) {
     start(fixture);
     gateway_bed_route(&fixture->bed, "e", "another,older", 2, "b", true);
     get(fixture, "/v1/models", 200);
-    assert_string_equal(fixture->client.body.bytes,
-                        "{\"object\":\"list\",\"data\":[{\"id\":\"another\",\"object\":\"model\",\"created\":0,\"owned_by\":\"slipway\"},"
-                        "{\"id\":\"m\",\"object\":\"model\",\"created\":0,\"owned_by\":\"slipway\"}]}");
+    assert_string_equal(
+        fixture->client.body.bytes,
+        "{\"object\":\"list\",\"data\":[{\"id\":\"another\",\"object\":\"model\",\"created\":0,\"owned_by\":\"slipway\"},"
+        "{\"id\":\"m\",\"object\":\"model\",\"created\":0,\"owned_by\":\"slipway\"}]}");
 }
 
 static void server_metadata_is_the_protocols(void **state) {
@@ -275,7 +282,8 @@ static void the_description_has_every_route_once(void **state) {
     yyjson_obj_foreach(paths, index, count, key, path) {
         yyjson_obj_foreach(path, other_index, other_count, method, operation) {
             ids[operations] = yyjson_obj_get(operation, "operationId");
-            for (size_t i = 0; i < operations; i++) assert_string_not_equal(yyjson_get_str(ids[i]), yyjson_get_str(ids[operations]));
+            for (size_t i = 0; i < operations; i++)
+                assert_string_not_equal(yyjson_get_str(ids[i]), yyjson_get_str(ids[operations]));
             operations++;
         }
     }

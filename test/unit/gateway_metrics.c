@@ -20,7 +20,7 @@ static void assert_valid(const struct buffer *text) {
 static void a_duration_is_counted_below_its_bound_and_all_above(void **state) {
     (void)state;
     struct gateway_series series = {0};
-    gateway_series_count(&series, 200, 500);      /* on the bound: below it */
+    gateway_series_count(&series, 200, 500); /* on the bound: below it */
     gateway_series_count(&series, 200, 501);
     gateway_series_count(&series, 503, 90000000); /* above all bounds */
     _cleanup_buffer_ struct buffer text = {0};
@@ -76,8 +76,9 @@ static void a_label_is_escaped(void **state) {
 
 static void another_processes_figures_follow_without_what_stands_already(void **state) {
     (void)state;
-    static const char other[] = "lost 1\n# HELP ours Again.\n# TYPE ours gauge\nours 2\n# HELP theirs T.\n# TYPE theirs counter\n"
-                                "theirs{a=\"b\"} 3\n# HELP ours_too Longer.\n# TYPE ours_too gauge\nours_too 4\ncut o";
+    static const char other[] =
+        "lost 1\n# HELP ours Again.\n# TYPE ours gauge\nours 2\n# HELP theirs T.\n# TYPE theirs counter\n"
+        "theirs{a=\"b\"} 3\n# HELP ours_too Longer.\n# TYPE ours_too gauge\nours_too 4\ncut o";
     _cleanup_buffer_ struct buffer text = {0};
     gateway_metrics_family(&text, "ours", "gauge", "Ours.");
     gateway_metrics_number(&text, "ours", "", 1);

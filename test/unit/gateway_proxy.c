@@ -102,13 +102,20 @@ static void headers_of_the_hop_and_the_token_stay_here(void **state) {
     settings_set(fixture->bed.settings, "token", "secret", NULL);
     start_with_a(fixture);
     const struct http_header headers[] = {
-        {"authorization", "bearer secret"}, {"TE", "trailers"},        {"Keep-Alive", "timeout=3"},
-        {"X-Forwarded-For", "10.0.0.9"},    {"X-Request-Id", "id-77"}, {"traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+        {"authorization", "bearer secret"}, {"TE", "trailers"},
+        {"Keep-Alive", "timeout=3"},        {"X-Forwarded-For", "10.0.0.9"},
+        {"X-Request-Id", "id-77"},          {"traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
         {"Proxy-Connection", "keep-alive"}, {"X-Kept", "yes"},
     };
     client_ask(&fixture->bed, &fixture->client,
-               &(struct http_call_request){.method = "POST", .target = INFER, .host = "front.example", .headers = headers,
-                                           .header_count = ARRAY_SIZE(headers), .body = "{}", .body_size = 2, .has_body = true});
+               &(struct http_call_request){.method = "POST",
+                                           .target = INFER,
+                                           .host = "front.example",
+                                           .headers = headers,
+                                           .header_count = ARRAY_SIZE(headers),
+                                           .body = "{}",
+                                           .body_size = 2,
+                                           .has_body = true});
     asked(fixture, 200);
     const char *seen = fixture->a.headers.bytes;
     assert_null(strcasestr(seen, "authorization"));
@@ -131,7 +138,8 @@ static void a_request_without_an_id_gets_one_that_the_replica_sees_too(void **st
     start_with_a(fixture);
     const struct http_header headers[] = {{"X-Request-Id", "not well formed"}};
     client_ask(&fixture->bed, &fixture->client,
-               &(struct http_call_request){.method = "GET", .target = "/v2/models/m", .host = "t", .headers = headers, .header_count = 1});
+               &(struct http_call_request){
+                   .method = "GET", .target = "/v2/models/m", .host = "t", .headers = headers, .header_count = 1});
     asked(fixture, 200);
     const char *line = strstr(fixture->client.headers.bytes, "X-Request-Id: ");
     assert_non_null(line);
@@ -146,15 +154,20 @@ static void a_request_without_an_id_gets_one_that_the_replica_sees_too(void **st
 static void a_former_name_the_id_and_the_serving_revision_answer(void **state) {
     struct fixture *fixture = *state;
     start_with_a(fixture);
-    const char *const targets[] = {"/v2/models/old", "/v2/models/d/ready", "/v2/models/m/versions/3", "/v2/models/%6d?x=y",
-                                   "/v2/models/m/versions/3/ready"};
+    const char *const targets[] = {"/v2/models/old", "/v2/models/d/ready", "/v2/models/m/versions/3",
+                                   "/v2/models/%6d?x=y", "/v2/models/m/versions/3/ready"};
     for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
         client_clear(&fixture->client);
         client_get(&fixture->bed, &fixture->client, targets[i]);
         asked(fixture, 200);
     }
-    const char *const absent[] = {"/v2/models/m/versions/2", "/v2/models/m/versions/x", "/v2/models/nobody", "/v2/models/%00",
-                                  "/v2/models/a%2fb", "/v2/models/..", "/v2/models/m/versions/99999999999999999999/ready"};
+    const char *const absent[] = {"/v2/models/m/versions/2",
+                                  "/v2/models/m/versions/x",
+                                  "/v2/models/nobody",
+                                  "/v2/models/%00",
+                                  "/v2/models/a%2fb",
+                                  "/v2/models/..",
+                                  "/v2/models/m/versions/99999999999999999999/ready"};
     for (size_t i = 0; i < ARRAY_SIZE(absent); i++) {
         client_clear(&fixture->client);
         client_get(&fixture->bed, &fixture->client, absent[i]);
@@ -391,7 +404,8 @@ static void the_least_busy_replica_is_chosen(void **state) {
     assert_int_equal(fixture->b.held_count, 3);
     fake_runner_release(&fixture->a);
     until(&fixture->bed, clients[0].has_ended + clients[1].has_ended + clients[2].has_ended + clients[3].has_ended +
-                             clients[4].has_ended + clients[5].has_ended == 3);
+                                 clients[4].has_ended + clients[5].has_ended ==
+                             3);
     struct client more[3] = {0};
     for (size_t i = 0; i < 3; i++) client_post(&fixture->bed, &more[i], INFER, "{}");
     until(&fixture->bed, fixture->a.held_count == 3);
@@ -527,7 +541,8 @@ static void a_long_body_streams_and_is_held_back_for_a_slow_replica(void **state
     static char piece[65536];
     size_t total = 64 * 1024 * 1024, given = 0;
     client_ask(&fixture->bed, &fixture->client,
-               &(struct http_call_request){.method = "POST", .target = INFER, .host = "t", .content_length = (int64_t)total, .has_body = true});
+               &(struct http_call_request){
+                   .method = "POST", .target = INFER, .host = "t", .content_length = (int64_t)total, .has_body = true});
     bool room = true;
     for (unsigned idle = 0; idle < 100; idle++) {
         while (room && given < total) {
@@ -575,7 +590,8 @@ static void a_long_body_may_take_longer_than_the_answers_beginning(void **state)
     settings_set(fixture->bed.settings, "retry_body_maximum", "10", NULL);
     start_with_a(fixture);
     client_ask(&fixture->bed, &fixture->client,
-               &(struct http_call_request){.method = "POST", .target = INFER, .host = "t", .content_length = 40, .has_body = true});
+               &(struct http_call_request){
+                   .method = "POST", .target = INFER, .host = "t", .content_length = 40, .has_body = true});
     http_call_send(fixture->client.call, "12345678901234567890", 20);
     until(&fixture->bed, fixture->a.request_count == 1);
     uint64_t later_ms = clock_monotonic_ms() + 400;
@@ -591,7 +607,8 @@ static void a_short_chunked_body_is_taken_whole_and_sent_again(void **state) {
     start_with_a_and_b(fixture);
     fixture->a.does = fixture->b.does = FAKE_HOLDS;
     client_ask(&fixture->bed, &fixture->client,
-               &(struct http_call_request){.method = "POST", .target = INFER, .host = "t", .content_length = -1, .has_body = true});
+               &(struct http_call_request){
+                   .method = "POST", .target = INFER, .host = "t", .content_length = -1, .has_body = true});
     http_call_send(fixture->client.call, "{\"a\":", 5);
     gateway_bed_settle(&fixture->bed, 5);
     assert_int_equal(fixture->a.request_count + fixture->b.request_count, 0); /* a slow client keeps no replica busy */
@@ -611,7 +628,8 @@ static void a_long_chunked_body_streams(void **state) {
     settings_set(fixture->bed.settings, "retry_body_maximum", "1000", NULL);
     start_with_a(fixture);
     client_ask(&fixture->bed, &fixture->client,
-               &(struct http_call_request){.method = "POST", .target = INFER, .host = "t", .content_length = -1, .has_body = true});
+               &(struct http_call_request){
+                   .method = "POST", .target = INFER, .host = "t", .content_length = -1, .has_body = true});
     char piece[700];
     memset(piece, 'x', sizeof piece);
     for (int i = 0; i < 5; i++) {
@@ -629,14 +647,16 @@ static void a_body_above_the_ceiling_is_413(void **state) {
     settings_set(fixture->bed.settings, "body_maximum", "1024", NULL);
     start_with_a(fixture);
     client_ask(&fixture->bed, &fixture->client,
-               &(struct http_call_request){.method = "POST", .target = INFER, .host = "t", .content_length = 1025, .has_body = true});
+               &(struct http_call_request){
+                   .method = "POST", .target = INFER, .host = "t", .content_length = 1025, .has_body = true});
     asked(fixture, 413);
     assert_int_equal(strncmp(fixture->client.body.bytes, "{\"error\":\"", 10), 0);
     assert_int_equal(fixture->a.request_count, 0);
     client_clear(&fixture->client);
     client_get(&fixture->bed, &fixture->client, "/metrics");
     asked(fixture, 200);
-    assert_true(exposition_value(fixture->client.body.bytes, "slipway_http_answers_total{kind=\"data\",code=\"413\"}") == 1);
+    assert_true(
+        exposition_value(fixture->client.body.bytes, "slipway_http_answers_total{kind=\"data\",code=\"413\"}") == 1);
 }
 
 /* ---- routes that change ------------------------------------------------------------------ */
@@ -687,11 +707,12 @@ static void a_route_that_goes_lets_who_has_it_finish(void **state) {
 
 static void a_deployment_that_does_not_serve_says_its_status(void **state) {
     struct fixture *fixture = *state;
-    gateway_bed_sql(&fixture->bed,
-                    "INSERT INTO deployments (id, name, status, message, revision, replicas, cpu, memory_bytes, gpu, tags_json, "
-                    "created_at, updated_at) VALUES ('x', 'coming', 'creating', NULL, 1, 1, 0, 0, 0, '{}', 0, 0), "
-                    "('y', 'broken', 'failed', 'verify: not an ONNX file', 1, 1, 0, 0, 0, '{}', 0, 0), "
-                    "('z', 'left', 'inactive', NULL, 1, 1, 0, 0, 0, '{}', 0, 0)");
+    gateway_bed_sql(
+        &fixture->bed,
+        "INSERT INTO deployments (id, name, status, message, revision, replicas, cpu, memory_bytes, gpu, tags_json, "
+        "created_at, updated_at) VALUES ('x', 'coming', 'creating', NULL, 1, 1, 0, 0, 0, '{}', 0, 0), "
+        "('y', 'broken', 'failed', 'verify: not an ONNX file', 1, 1, 0, 0, 0, '{}', 0, 0), "
+        "('z', 'left', 'inactive', NULL, 1, 1, 0, 0, 0, '{}', 0, 0)");
     gateway_bed_start(&fixture->bed);
     static const struct {
         const char *target, *words;

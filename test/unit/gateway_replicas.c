@@ -21,8 +21,10 @@ struct fixture {
 static int open_fixture(void **state) {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     uv_loop_init(&fixture->loop);
-    fixture->replicas = (struct gateway_replicas){
-        .pool = {.loop = &fixture->loop, .idle_maximum = 1, .head_maximum = 1024}, .in_flight_maximum = 2, .queue_maximum = 7};
+    fixture->replicas =
+        (struct gateway_replicas){.pool = {.loop = &fixture->loop, .idle_maximum = 1, .head_maximum = 1024},
+                                  .in_flight_maximum = 2,
+                                  .queue_maximum = 7};
     fixture->ids[0] = "a";
     fixture->ids[1] = "b";
     fixture->route = (struct gateway_route){
@@ -37,6 +39,7 @@ static int close_fixture(void **state) {
     gateway_replicas_close(&fixture->replicas);
     gateway_replicas_unbind(&fixture->replicas, &fixture->route);
     free(fixture->route.replicas);
+    gateway_replicas_forget_lanes(&fixture->replicas, UINT64_MAX);
     assert_null(fixture->replicas.replicas);
     assert_null(fixture->replicas.lanes);
     uv_run(&fixture->loop, UV_RUN_DEFAULT);
@@ -94,7 +97,8 @@ static void a_replica_may_be_up_before_any_route_names_it(void **state) {
     gateway_replica_up(&fixture->replicas, "c", 1, "unix:/nowhere/c.1");
     assert_false(gateway_route_is_up(&fixture->route));
     char *ids[] = {"c"};
-    struct gateway_route other = {.deployment_id = "e", .name = "n", .revision = 1, .replica_ids = ids, .replica_count = 1};
+    struct gateway_route other = {
+        .deployment_id = "e", .name = "n", .revision = 1, .replica_ids = ids, .replica_count = 1};
     gateway_replicas_bind(&fixture->replicas, &other);
     assert_true(gateway_route_is_up(&other));
     gateway_replicas_unbind(&fixture->replicas, &other);
@@ -119,7 +123,8 @@ static void what_hinders_a_choice_is_told(void **state) {
     }
     for (size_t i = 0; i < 2; i++) gateway_incarnation_release(taken[i]);
     gateway_incarnation_suspect(fixture->route.replicas[1]->up, 1050);
-    assert_int_equal(gateway_replicas_pick(&fixture->replicas, &fixture->route, 1100, &taken[0], &until_ms), GATEWAY_SUSPECT);
+    assert_int_equal(gateway_replicas_pick(&fixture->replicas, &fixture->route, 1100, &taken[0], &until_ms),
+                     GATEWAY_SUSPECT);
     assert_int_equal(until_ms, 1000 + GATEWAY_SUSPECT_MS);
     assert_int_equal(pick(fixture, until_ms, &taken[0]), GATEWAY_PICKED); /* it is given another chance */
     assert_ptr_equal(taken[0], fixture->route.replicas[0]->up);
@@ -156,7 +161,43 @@ static void a_lane_is_shared_by_the_snapshots_that_name_its_revision(void **stat
     gateway_replicas_unbind(&fixture->replicas, &next);
     free(again.replicas);
     free(next.replicas);
+}
+
+static void figures_outlive_their_route_for_a_while(void **state) {
+    struct fixture *fixture = *state;
+    struct gateway_route next = fixture->route;
+    next.revision = 4;
+    gateway_replicas_bind(&fixture->replicas, &next);
+    next.lane->series.retries = 5;
+    gateway_replicas_unbind(&fixture->replicas, &next);
+    free(next.replicas);
+    uint64_t left_ms = next.lane->left_ms;
+    gateway_replicas_forget_lanes(&fixture->replicas, left_ms + GATEWAY_LANE_KEPT_MS - 1);
+    gateway_replicas_bind(&fixture->replicas, &next); /* a rollback */
+    assert_int_equal(next.lane->series.retries, 5);
+    gateway_replicas_forget_lanes(&fixture->replicas, left_ms + GATEWAY_LANE_KEPT_MS); /* it has a route */
+    assert_int_equal(HASH_COUNT(fixture->replicas.lanes), 2);
+    gateway_replicas_unbind(&fixture->replicas, &next);
+    free(next.replicas);
+    gateway_replicas_forget_lanes(&fixture->replicas, next.lane->left_ms + GATEWAY_LANE_KEPT_MS);
     assert_int_equal(HASH_COUNT(fixture->replicas.lanes), 1);
+}
+
+static void no_two_lanes_have_one_name_and_revision(void **state) {
+    struct fixture *fixture = *state;
+    struct gateway_route second = fixture->route, third = fixture->route;
+    second.deployment_id = "e"; /* another deployment took the name */
+    third.deployment_id = "f";
+    gateway_replicas_bind(&fixture->replicas, &second);
+    assert_string_equal(second.lane->name, "m");
+    assert_string_equal(fixture->route.lane->name, "d"); /* requests may still hold it: it goes by its id */
+    gateway_replicas_unbind(&fixture->replicas, &second);
+    free(second.replicas);
+    gateway_replicas_bind(&fixture->replicas, &third);
+    assert_string_equal(third.lane->name, "m");
+    assert_int_equal(HASH_COUNT(fixture->replicas.lanes), 2); /* nobody held the second */
+    gateway_replicas_unbind(&fixture->replicas, &third);
+    free(third.replicas);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_fixture, close_fixture)
@@ -169,6 +210,8 @@ int main(void) {
         TEST(what_hinders_a_choice_is_told),
         TEST(equally_busy_replicas_take_turns),
         TEST(a_lane_is_shared_by_the_snapshots_that_name_its_revision),
+        TEST(figures_outlive_their_route_for_a_while),
+        TEST(no_two_lanes_have_one_name_and_revision),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

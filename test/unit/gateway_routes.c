@@ -1,5 +1,5 @@
-/* Snapshots of the routes: which generation is in force, which is still used, what is told of it (R1, R2). The snapshots
- * are read from a real control database. */
+/* Snapshots of the routes: which generation is in force, which is still used, what is told of it (R1, R2). The
+ * snapshots are read from a real control database. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -72,7 +72,8 @@ static void write_routes(struct fixture *fixture) {
     assert_int_equal(store_begin(fixture->writer, &transaction, NULL), 0);
     run(transaction, "INSERT INTO routes VALUES ('d1', 3), ('d2', 1)");
     run(transaction, "INSERT INTO route_replicas VALUES ('d1', 'r2'), ('d1', 'r1'), ('gone', 'r9')");
-    run(transaction, "INSERT INTO route_names VALUES ('new', 'd1', 1), ('old', 'd1', 0), ('other', 'd2', 1), ('left', 'gone', 1)");
+    run(transaction,
+        "INSERT INTO route_names VALUES ('new', 'd1', 1), ('old', 'd1', 0), ('other', 'd2', 1), ('left', 'gone', 1)");
     run(transaction, "UPDATE routing SET generation = 7");
     assert_int_equal(store_commit(transaction, NULL), 0);
 }
