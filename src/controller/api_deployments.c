@@ -196,12 +196,11 @@ int api_deployment_patch(struct api_call *call, struct error **ret_error) {
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     _cleanup_deployment_ struct deployment deployment = {0};
     _cleanup_task_ struct task task = {0};
-    struct deployment_patch patch = {0};
+    _cleanup_patch_ struct deployment_patch patch = {0};
     yyjson_val *root = NULL;
     int result = parse_body(call, &body, &root, ret_error);
-    if (result < 0 || (result = request_parse_patch(root, &patch, ret_error)) < 0) return result;
-    _cleanup_free_ char *tags = patch.tags_json;
-    if ((result = begin_change(call, &tx, &deployment, ret_error)) < 0 ||
+    if (result < 0 || (result = request_parse_patch(root, &patch, ret_error)) < 0 ||
+        (result = begin_change(call, &tx, &deployment, ret_error)) < 0 ||
         (result = operation_patch(call->controller, tx, &deployment, &patch, &task, ret_error)) < 0)
         return result;
     return end_change(call, &tx, &deployment, ret_error);

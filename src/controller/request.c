@@ -179,6 +179,11 @@ int request_parse(yyjson_val *object, const char *where, enum request_form form,
     return 0;
 }
 
+void request_clear_patch(struct deployment_patch *patch) {
+    free(patch->tags_json);
+    *patch = (struct deployment_patch){0};
+}
+
 int request_parse_patch(yyjson_val *object, struct deployment_patch *ret_patch, struct error **ret_error) {
     static const char *const known[] = {"replicas", "resource_allocation", "tags"};
     struct deployment_patch patch = {.replicas = -1};

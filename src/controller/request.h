@@ -30,4 +30,6 @@ struct deployment_patch {
     double cpu;
     char *tags_json;
 };
+void request_clear_patch(struct deployment_patch *patch);
+#define _cleanup_patch_ __attribute__((cleanup(request_clear_patch)))
 int request_parse_patch(yyjson_val *object, struct deployment_patch *ret_patch, struct error **ret_error);

@@ -37,7 +37,7 @@ static void any_text_becomes_utf8_and_utf8_stays(void **state) {
 static void an_error_is_utf8_whatever_it_names(void **state) {
     (void)state;
     struct error *error = NULL;
-    error_set_errno(&error, ERROR_DEPLOYMENT, 2, "open %.2s\xfe", "éé" + 1);
+    error_set_errno(&error, ERROR_DEPLOYMENT, 2, "open %.2s\xfe", &"éé"[1]);
     error_wrap(&error, "look at %.1s", "é");
     _cleanup_free_ char *text = error_text(error);
     assert_true(text_is_utf8(text, strlen(text)));
