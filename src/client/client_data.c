@@ -74,7 +74,7 @@ static struct slipway_embeddings *read_embeddings(yyjson_val *root, size_t count
     embeddings->count = count;
     embeddings->dimension = dimension;
     embeddings->prompt_tokens = yyjson_get_uint(yyjson_obj_get(usage, "prompt_tokens"));
-    embeddings->truncated_texts = yyjson_get_uint(yyjson_obj_get(usage, "truncated_texts"));
+    embeddings->truncated_texts = yyjson_get_uint(yyjson_obj_get(usage, "truncated_inputs"));
     embeddings->values = mem_new_array(count * dimension, float);
     yyjson_arr_foreach(data, index, maximum, item) {
         uint64_t place = yyjson_get_uint(yyjson_obj_get(item, "index"));
