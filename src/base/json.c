@@ -86,6 +86,7 @@ int json_check_fields(yyjson_val *object, const char *where, const char *const *
                       struct error **ret_error) {
     size_t index, maximum;
     yyjson_val *key, *value;
+    if (!object) return 0; /* yyjson's loops step off a NULL */
     yyjson_obj_foreach(object, index, maximum, key, value) {
         bool found = false;
         for (size_t i = 0; i < count && !found; i++) found = yyjson_equals_str(key, known[i]);

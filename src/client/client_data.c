@@ -69,7 +69,7 @@ static bool read_row(yyjson_val *vector, float *row, size_t dimension) {
 static struct slipway_embeddings *read_embeddings(yyjson_val *root, size_t count) {
     yyjson_val *data = yyjson_obj_get(root, "data"), *usage = yyjson_obj_get(root, "usage"), *item;
     size_t dimension = yyjson_arr_size(yyjson_obj_get(yyjson_arr_get_first(data), "embedding")), index, maximum;
-    if (yyjson_arr_size(data) != count || (count && !dimension)) return NULL;
+    if (!yyjson_is_arr(data) || yyjson_arr_size(data) != count || (count && !dimension)) return NULL;
     struct slipway_embeddings *embeddings = mem_new(struct slipway_embeddings);
     embeddings->count = count;
     embeddings->dimension = dimension;

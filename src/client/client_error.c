@@ -70,8 +70,9 @@ struct slipway_error *client_error_from_object(yyjson_val *object) {
     struct slipway_error *error = new_error((enum slipway_error_class)class, (int)yyjson_get_int(yyjson_obj_get(object, "status")),
                                             text_copy(message ? message : error_class_name(class)));
     size_t index, maximum;
-    yyjson_val *cause;
-    yyjson_arr_foreach(yyjson_obj_get(object, "causes"), index, maximum, cause) {
+    yyjson_val *causes = yyjson_obj_get(object, "causes"), *cause;
+    if (!yyjson_is_arr(causes)) return error;
+    yyjson_arr_foreach(causes, index, maximum, cause) {
         if (yyjson_is_str(cause)) add_cause(error, yyjson_get_str(cause));
     }
     return error;

@@ -46,6 +46,17 @@ static int parse_resources(yyjson_val *resources, const char *where, double *ret
     return 0;
 }
 
+static int check_environment(yyjson_val *environment, const char *where, struct error **ret_error) {
+    size_t index, maximum;
+    yyjson_val *key, *value;
+    yyjson_obj_foreach(environment, index, maximum, key, value) {
+        if (!yyjson_is_str(value))
+            return error_set(ret_error, ERROR_CONFIGURATION, "the field %s.env.%.64s must be a string", where,
+                             yyjson_get_str(key));
+    }
+    return 0;
+}
+
 /* What of a target configuration has a type, and which values are known. */
 static int check_target(yyjson_val *target, const char *where, int64_t *ret_replicas, struct error **ret_error) {
     static const char *const known[] = {"type", "target", "serving_image", "replicas", "port", "strategy", "env",
@@ -72,13 +83,7 @@ static int check_target(yyjson_val *target, const char *where, int64_t *ret_repl
     if (!text_equal(strategy, "rolling") && !text_equal(strategy, "recreate"))
         return error_set(ret_error, ERROR_CONFIGURATION, "%s.strategy must be rolling or recreate, not \"%.64s\"", where,
                          strategy);
-    size_t index, maximum;
-    yyjson_val *key, *value;
-    yyjson_obj_foreach(environment, index, maximum, key, value) {
-        if (!yyjson_is_str(value))
-            return error_set(ret_error, ERROR_CONFIGURATION, "the field %s.env.%.64s must be a string", where,
-                             yyjson_get_str(key));
-    }
+    if (environment && (result = check_environment(environment, where, ret_error)) < 0) return result;
     static const char *const batch_only[] = {"input_uri", "output_uri", "format", "batch_size", "on_error"};
     for (size_t i = 0; i < ARRAY_SIZE(batch_only); i++)
         if (yyjson_obj_get(target, batch_only[i]))
