@@ -45,6 +45,9 @@ def make_slipway(tmp_path, models, request):
     for service in services:
         try:
             service.close()
+            # What a sanitizer ended was started again, and no answer may have shown it.
+            found = [line for line in service.whole_log().splitlines() if "Sanitizer: " in line or "runtime error: " in line]
+            assert not found, found
         except AssertionError as failure:
             failures.append(failure)
     if failures:

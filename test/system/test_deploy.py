@@ -444,7 +444,6 @@ def test_no_more_models_than_maximum_deployments(make_slipway, one):
 # ---- models that kill
 
 
-@pytest.mark.sanitizer
 def test_a_model_that_keeps_dying_fails_its_deployment_with_its_last_words(make_slipway, models, one):
     slipway = make_slipway(replica_restarts=2).start()
     deploy(slipway, "good", one)
@@ -477,6 +476,7 @@ def test_a_request_that_kills_its_replica_harms_no_other_deployment(make_slipway
     check_truth(slipway, {("good", 1): 1})
 
 
+@pytest.mark.sanitizer
 @pytest.mark.parametrize("broken", ["truncated", "not_a_model", "always_nan"])
 def test_a_broken_model_fails_with_its_cause_and_leaves_nothing(slipway, models, broken):
     failed = deploy(slipway, "bad", getattr(tiny, broken)(models), status="failed")
