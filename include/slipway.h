@@ -4,14 +4,15 @@
  * first). A struct slipway may be used by one thread at a time; different ones are independent. The library neither
  * logs nor exits, keeps no state of its own outside what it returns, and does not touch the environment.
  *
- * Results. A call returns 0, or a negative enum slipway_error_class. Outputs (`ret_…`) are set on success only; what they
- * point to belongs to the caller and is freed with the function named at its type. ret_error may be NULL; otherwise it is
- * set on failure and freed with slipway_error_free(). All strings are UTF-8 and NUL-terminated; a string that the service
- * did not give is NULL. In requests, NULL and 0 leave a field out, so that the service's default holds.
+ * Results. A call returns 0, or a negative enum slipway_error_class. Outputs (`ret_…`) are set on success only; what
+ * they point to belongs to the caller and is freed with the function named at its type. ret_error may be NULL;
+ * otherwise it is set on failure and freed with slipway_error_free(). All strings are UTF-8 and NUL-terminated; a
+ * string that the service did not give is NULL. In requests, NULL and 0 leave a field out, so that the service's
+ * default holds.
  *
- * Errors that any call can return: SLIPWAY_UNAVAILABLE (the service cannot be reached, is restarting, or the deadline has
- * passed), SLIPWAY_UNAUTHORIZED (token missing, wrong, or not allowed this), SLIPWAY_REQUEST (the request was too large or
- * too many are waiting), SLIPWAY_PROTOCOL (the answer was not Slipway's). Others are named at each call.
+ * Errors that any call can return: SLIPWAY_UNAVAILABLE (the service cannot be reached, is restarting, or the deadline
+ * has passed), SLIPWAY_UNAUTHORIZED (token missing, wrong, or not allowed this), SLIPWAY_REQUEST (the request was too
+ * large or too many are waiting), SLIPWAY_PROTOCOL (the answer was not Slipway's). Others are named at each call.
  *
  * Link with `pkg-config --cflags --libs slipway`.
  */
@@ -34,27 +35,27 @@ extern "C" {
 
 /* Returned negative: `if (slipway_deploy_model(…) == -SLIPWAY_CONFLICT)`. */
 enum slipway_error_class {
-    SLIPWAY_CONFIGURATION = 1,  /* ConfigurationError, 400: the request is wrong; it changed nothing */
-    SLIPWAY_UNAUTHORIZED = 2,   /* UnauthorizedError, 401 and 403 */
-    SLIPWAY_NOT_FOUND = 3,      /* ResourceNotFoundError, 404 */
-    SLIPWAY_CONFLICT = 4,       /* ConflictError, 409: a name is taken, another operation runs, … */
-    SLIPWAY_REFUSED = 5,        /* RefusedError, 409 and 507: a rule or a capacity forbids it */
+    SLIPWAY_CONFIGURATION = 1, /* ConfigurationError, 400: the request is wrong; it changed nothing */
+    SLIPWAY_UNAUTHORIZED = 2, /* UnauthorizedError, 401 and 403 */
+    SLIPWAY_NOT_FOUND = 3, /* ResourceNotFoundError, 404 */
+    SLIPWAY_CONFLICT = 4, /* ConflictError, 409: a name is taken, another operation runs, … */
+    SLIPWAY_REFUSED = 5, /* RefusedError, 409 and 507: a rule or a capacity forbids it */
     SLIPWAY_MODEL_REGISTRY = 6, /* ModelRegistryError: the registry lacks the model or cannot be reached */
     SLIPWAY_EXTERNAL_SERVICE = 7, /* ExternalServiceError */
-    SLIPWAY_DEPLOYMENT = 8,     /* DeploymentError: the model could not be brought to serve */
-    SLIPWAY_REQUEST = 9,        /* RequestError: 405, 408, 413, 429, 431 */
-    SLIPWAY_UNAVAILABLE = 10,   /* UnavailableError: 503, 504, or the service could not be reached */
-    SLIPWAY_PROTOCOL = 11       /* the answer could not be understood */
+    SLIPWAY_DEPLOYMENT = 8, /* DeploymentError: the model could not be brought to serve */
+    SLIPWAY_REQUEST = 9, /* RequestError: 405, 408, 413, 429, 431 */
+    SLIPWAY_UNAVAILABLE = 10, /* UnavailableError: 503, 504, or the service could not be reached */
+    SLIPWAY_PROTOCOL = 11 /* the answer could not be understood */
 };
 
 struct slipway_error {
     enum slipway_error_class error_class;
-    const char *name;          /* "ConflictError" */
-    int http_status;           /* 0 when no answer came */
-    const char *message;       /* one sentence with its causes */
+    const char *name; /* "ConflictError" */
+    int http_status; /* 0 when no answer came */
+    const char *message; /* one sentence with its causes */
     const char *const *causes; /* outermost to root; cause_count of them */
     size_t cause_count;
-    uint32_t retry_after_ms;   /* 0: the service gave none */
+    uint32_t retry_after_ms; /* 0: the service gave none */
 };
 void slipway_error_free(struct slipway_error *error); /* NULL is fine */
 /* "ConflictError" for SLIPWAY_CONFLICT or its negative. */
@@ -75,35 +76,35 @@ const char *slipway_version(void);
 /* ---- the model deployment service ---- */
 
 struct slipway_deployment_request {
-    const char *model_uri;       /* "file:///models/minilm" */
+    const char *model_uri; /* "file:///models/minilm" */
     const char *deployment_name; /* [A-Za-z0-9][A-Za-z0-9._-]{0,127} */
     /* deployment_target_config */
-    const char *type;          /* NULL: "api_service" */
-    const char *target;        /* NULL: "local" */
+    const char *type; /* NULL: "api_service" */
+    const char *target; /* NULL: "local" */
     const char *serving_image; /* recorded where the target has none */
-    const char *strategy;      /* NULL: "rolling"; or "recreate" */
-    uint32_t replicas;         /* 0: 1 */
+    const char *strategy; /* NULL: "rolling"; or "recreate" */
+    uint32_t replicas; /* 0: 1 */
     uint32_t port;
-    const char *env_json;      /* a JSON object of strings */
+    const char *env_json; /* a JSON object of strings */
     /* resource_allocation */
-    double cpu;                /* cores for each replica */
-    uint64_t memory_bytes;     /* for each replica */
+    double cpu; /* cores for each replica */
+    uint64_t memory_bytes; /* for each replica */
     uint32_t gpu;
-    const char *tags_json;     /* any JSON object */
-    const char *recipe_json;   /* a JSON object: what overrides the model folder's own recipe */
+    const char *tags_json; /* any JSON object */
+    const char *recipe_json; /* a JSON object: what overrides the model folder's own recipe */
     const char *idempotency_key; /* deploy only: the same key and request give the same deployment */
 };
 
 struct slipway_progress {
     int64_t done, total; /* bytes while fetching */
-    double rate;         /* of those a second */
+    double rate; /* of those a second */
     int64_t failed;
     const char *step;
 };
 
 struct slipway_deployment {
     const char *deployment_id, *deployment_name, *model_uri;
-    const char *status;  /* creating active updating failed deleting inactive delete_failed */
+    const char *status; /* creating active updating failed deleting inactive delete_failed */
     const char *message; /* why it is so */
     struct slipway_error *error; /* of a failed one; belongs to this struct */
     const char *endpoint_url, *deployed_model_version;
@@ -113,7 +114,7 @@ struct slipway_deployment {
     struct slipway_progress progress;
     const char *tags_json;
     const char *created_at, *updated_at; /* RFC 3339 */
-    const char *json;                    /* the whole answer as it came */
+    const char *json; /* the whole answer as it came */
 };
 void slipway_deployment_free(struct slipway_deployment *deployment);
 
@@ -140,8 +141,8 @@ int slipway_update_deployment(struct slipway *service, const char *deployment_id
                               struct slipway_deployment **ret_deployment, struct slipway_error **ret_error);
 
 struct slipway_deployment_patch {
-    uint32_t replicas;   /* 0: unchanged */
-    bool has_resources;  /* cpu, memory_bytes and gpu are given */
+    uint32_t replicas; /* 0: unchanged */
+    bool has_resources; /* cpu, memory_bytes and gpu are given */
     double cpu;
     uint64_t memory_bytes;
     uint32_t gpu;
@@ -191,7 +192,8 @@ int slipway_get_task(struct slipway *service, const char *task_id, struct slipwa
                      struct slipway_error **ret_error);
 /* kind, status, deployment_id NULL: any. */
 int slipway_list_tasks(struct slipway *service, size_t limit, size_t offset, const char *kind, const char *status,
-                       const char *deployment_id, struct slipway_task_list **ret_list, struct slipway_error **ret_error);
+                       const char *deployment_id, struct slipway_task_list **ret_list,
+                       struct slipway_error **ret_error);
 /* SLIPWAY_CONFLICT when it is finished. */
 int slipway_cancel_task(struct slipway *service, const char *task_id, struct slipway_task **ret_task,
                         struct slipway_error **ret_error);
@@ -203,10 +205,11 @@ int slipway_wait_for_task(struct slipway *service, const char *task_id, uint32_t
 
 /* ---- model-level tasks ---- */
 
-/* Deploys a model by its id, which becomes the deployment's name. task_id NULL: the service makes one; the same id twice
- * is the same task. config NULL, or its model_uri NULL: the id is looked up in the default registry; deployment_name in it
- * is ignored. Returns the task as it is recorded, also when it is refused or failed. SLIPWAY_CONFIGURATION,
- * SLIPWAY_CONFLICT (the id stands for another task, or the model is deployed from another URI). */
+/* Deploys a model by its id, which becomes the deployment's name. task_id NULL: the service makes one; the same id
+ * twice is the same task. config NULL, or its model_uri NULL: the id is looked up in the default registry;
+ * deployment_name in it is ignored. Returns the task as it is recorded, also when it is refused or failed.
+ * SLIPWAY_CONFIGURATION, SLIPWAY_CONFLICT (the id stands for another task, or the model is deployed from another URI).
+ */
 int slipway_deploy(struct slipway *service, const char *embedding_model_id, const char *task_id, const char *parent_id,
                    const struct slipway_deployment_request *config, struct slipway_task **ret_task,
                    struct slipway_error **ret_error);
@@ -236,13 +239,13 @@ void slipway_embeddings_free(struct slipway_embeddings *embeddings);
 int slipway_embed(struct slipway *service, const char *deployment_name, const char *const *texts, const size_t *sizes,
                   size_t count, struct slipway_embeddings **ret_embeddings, struct slipway_error **ret_error);
 /* An Open Inference Protocol V2 request as JSON; the answer's JSON is freed with slipway_text_free(). */
-int slipway_infer(struct slipway *service, const char *deployment_name, const char *request_json, char **ret_answer_json,
-                  struct slipway_error **ret_error);
+int slipway_infer(struct slipway *service, const char *deployment_name, const char *request_json,
+                  char **ret_answer_json, struct slipway_error **ret_error);
 
 /* ---- what else the service tells, as JSON ---- */
 
-/* GET of a path below the service's URL ("/v1/processes", "/v1/deployments/m/events?limit=10"): the body as it came, freed
- * with slipway_text_free(). ret_total_count may be NULL. */
+/* GET of a path below the service's URL ("/v1/processes", "/v1/deployments/m/events?limit=10"): the body as it came,
+ * freed with slipway_text_free(). ret_total_count may be NULL. */
 int slipway_get_json(struct slipway *service, const char *path, char **ret_json, uint64_t *ret_total_count,
                      struct slipway_error **ret_error);
 void slipway_text_free(char *text);

@@ -26,8 +26,8 @@ int error_class_status(enum error_class class) {
 }
 
 enum error_class error_class_parse(const char *name) {
-    for (int class = 1; class < ERROR_CLASS_COUNT; class++)
-        if (name && !strcmp(classes[class].name, name)) return (enum error_class)class;
+    for (int class = 1; class < ERROR_CLASS_COUNT; class ++)
+        if (name && !strcmp(classes[class].name, name)) return (enum error_class) class;
     return ERROR_CLASS_NONE;
 }
 
@@ -72,10 +72,8 @@ static bool errno_is_transient(int errno_value) {
     case ETIMEDOUT:
     case ECONNREFUSED:
     case ECONNRESET:
-    case EPIPE:
-        return true;
-    default:
-        return false;
+    case EPIPE: return true;
+    default: return false;
     }
 }
 

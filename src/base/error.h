@@ -23,9 +23,9 @@ enum error_class {
 
 struct error {
     enum error_class class;
-    int http_status;     /* the class's default unless error_set_status() named another */
-    bool transient;      /* trying again later can help (busy, network, a peer that restarts) */
-    char *message;       /* this layer's sentence, without its cause */
+    int http_status; /* the class's default unless error_set_status() named another */
+    bool transient; /* trying again later can help (busy, network, a peer that restarts) */
+    char *message; /* this layer's sentence, without its cause */
     struct error *cause; /* the next inner error or NULL */
 };
 
@@ -39,7 +39,8 @@ int error_set_status(struct error **ret_error, enum error_class class, int http_
 /* The same for a failed system call: appends ": " strerror(errno_value); EAGAIN, EBUSY, ENOSPC, … are transient. */
 int error_set_errno(struct error **ret_error, enum error_class class, int errno_value, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-/* Puts a layer in front of *error (which must be set; a NULL `error` pointer is allowed) and returns its class, negative. */
+/* Puts a layer in front of *error (which must be set; a NULL `error` pointer is allowed) and returns its class,
+ * negative. */
 int error_wrap(struct error **error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Marks *error as transient; returns its class, negative. */
 int error_mark_transient(struct error **error);

@@ -29,7 +29,8 @@ int fs_make_folders(const char *path, struct error **ret_error) {
     }
     struct stat status;
     if (stat(path, &status) < 0) return error_set_errno(ret_error, ERROR_DEPLOYMENT, errno, "look at %s", path);
-    if (!S_ISDIR(status.st_mode)) return error_set_errno(ret_error, ERROR_DEPLOYMENT, ENOTDIR, "use %s as a folder", path);
+    if (!S_ISDIR(status.st_mode))
+        return error_set_errno(ret_error, ERROR_DEPLOYMENT, ENOTDIR, "use %s as a folder", path);
     return 0;
 }
 
@@ -61,7 +62,8 @@ int fs_write_file(const char *path, const void *bytes, size_t size, struct error
         return error_set_errno(ret_error, ERROR_DEPLOYMENT, cause, "write %s", path);
     }
     const char *slash = strrchr(path, '/');
-    _cleanup_free_ char *folder = slash ? text_copy_bytes(path, slash == path ? 1 : (size_t)(slash - path)) : text_copy(".");
+    _cleanup_free_ char *folder =
+        slash ? text_copy_bytes(path, slash == path ? 1 : (size_t)(slash - path)) : text_copy(".");
     return fs_sync_folder(folder, ret_error);
 }
 

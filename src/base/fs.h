@@ -1,5 +1,5 @@
-/* Files and folders with durability: what returns 0 here has been synced where it says so. Blocking: worker threads only.
- * Errors are DEPLOYMENT errors that name the path. */
+/* Files and folders with durability: what returns 0 here has been synced where it says so. Blocking: worker threads
+ * only. Errors are DEPLOYMENT errors that name the path. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -30,7 +30,8 @@ static yyjson_val **sorted_keys(yyjson_val *object, size_t *ret_count) {
 
 static int check_shape(yyjson_val *value, int depth, struct error **ret_error) {
     if (depth > JSON_MAXIMUM_DEPTH)
-        return error_set(ret_error, ERROR_CONFIGURATION, "the JSON is nested deeper than %d levels", JSON_MAXIMUM_DEPTH);
+        return error_set(ret_error, ERROR_CONFIGURATION, "the JSON is nested deeper than %d levels",
+                         JSON_MAXIMUM_DEPTH);
     size_t index, maximum;
     yyjson_val *key, *item;
     if (yyjson_is_arr(value)) {
@@ -59,7 +60,8 @@ int json_parse(const char *bytes, size_t size, yyjson_doc **ret_document, struct
     yyjson_read_err failure;
     _cleanup_json_ yyjson_doc *document = yyjson_read_opts((char *)bytes, size, YYJSON_READ_NOFLAG, NULL, &failure);
     if (!document)
-        return error_set(ret_error, ERROR_CONFIGURATION, "the JSON is malformed at byte %zu: %s", failure.pos, failure.msg);
+        return error_set(ret_error, ERROR_CONFIGURATION, "the JSON is malformed at byte %zu: %s", failure.pos,
+                         failure.msg);
     int result = check_shape(yyjson_doc_get_root(document), 1, ret_error);
     if (result < 0) return result;
     *ret_document = TAKE(document);
@@ -93,7 +95,8 @@ int json_check_fields(yyjson_val *object, const char *where, const char *const *
         if (found) continue;
         const char *nearest = text_nearest(yyjson_get_str(key), known, count);
         return error_set(ret_error, ERROR_CONFIGURATION, "unknown field %s%s%.128s%s%s%s", where, dot(where),
-                         yyjson_get_str(key), nearest ? " (did you mean " : "", nearest ? nearest : "", nearest ? "?)" : "");
+                         yyjson_get_str(key), nearest ? " (did you mean " : "", nearest ? nearest : "",
+                         nearest ? "?)" : "");
     }
     return 0;
 }
@@ -105,7 +108,8 @@ static yyjson_val *find(yyjson_val *object, const char *where, const char *field
     *ret_result = 0;
     if (value && !yyjson_is_null(value)) return value;
     if (required)
-        *ret_result = error_set(ret_error, ERROR_CONFIGURATION, "the field %s%s%s is missing", where, dot(where), field);
+        *ret_result =
+            error_set(ret_error, ERROR_CONFIGURATION, "the field %s%s%s is missing", where, dot(where), field);
     return NULL;
 }
 
@@ -134,14 +138,14 @@ int json_get_number(yyjson_val *object, const char *where, const char *field, bo
     int64_t number = whole ? yyjson_get_sint(value) : 0;
     if (!whole || number < minimum || number > maximum)
         return error_set(ret_error, ERROR_CONFIGURATION,
-                         "the field %s%s%s must be a whole number from %" PRId64 " to %" PRId64, where, dot(where), field,
-                         minimum, maximum);
+                         "the field %s%s%s must be a whole number from %" PRId64 " to %" PRId64, where, dot(where),
+                         field, minimum, maximum);
     *ret_number = number;
     return 0;
 }
 
-int json_get_real(yyjson_val *object, const char *where, const char *field, bool required, double minimum, double maximum,
-                  double *ret_real, struct error **ret_error) {
+int json_get_real(yyjson_val *object, const char *where, const char *field, bool required, double minimum,
+                  double maximum, double *ret_real, struct error **ret_error) {
     int result;
     yyjson_val *value = find(object, where, field, required, &result, ret_error);
     if (!value) return result;

@@ -40,8 +40,8 @@ int json_get_text(yyjson_val *object, const char *where, const char *field, bool
                   struct error **ret_error);
 int json_get_number(yyjson_val *object, const char *where, const char *field, bool required, int64_t minimum,
                     int64_t maximum, int64_t *ret_number, struct error **ret_error);
-int json_get_real(yyjson_val *object, const char *where, const char *field, bool required, double minimum, double maximum,
-                  double *ret_real, struct error **ret_error);
+int json_get_real(yyjson_val *object, const char *where, const char *field, bool required, double minimum,
+                  double maximum, double *ret_real, struct error **ret_error);
 int json_get_boolean(yyjson_val *object, const char *where, const char *field, bool *ret_boolean,
                      struct error **ret_error);
 int json_get_object(yyjson_val *object, const char *where, const char *field, bool required, yyjson_val **ret_object,

@@ -12,7 +12,7 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR };
 /* Called once at start: who speaks, and from which level on. */
 void log_open(const char *role, enum log_level minimum);
 bool log_is_on(enum log_level level);
-/* Pairs of const char * (key, value) end with NULL; a NULL value leaves its pair out. Values with spaces, quotes or control
- * characters are quoted and escaped, so that no input can forge a line. */
+/* Pairs of const char * (key, value) end with NULL; a NULL value leaves its pair out. Values with spaces, quotes or
+ * control characters are quoted and escaped, so that no input can forge a line. */
 void log_write(enum log_level level, const char *message, ...) __attribute__((sentinel));
 bool log_parse_level(const char *text, enum log_level *ret_level);

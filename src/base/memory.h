@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-void *mem_alloc(size_t size);                 /* uninitialised; size 0 gives a unique pointer */
-void *mem_zeroed(size_t count, size_t size);  /* zero-filled; ends the process on overflow */
+void *mem_alloc(size_t size); /* uninitialised; size 0 gives a unique pointer */
+void *mem_zeroed(size_t count, size_t size); /* zero-filled; ends the process on overflow */
 void *mem_resize(void *memory, size_t count, size_t size);
 void *mem_copy(const void *bytes, size_t size);
 
@@ -17,11 +17,11 @@ void *mem_copy(const void *bytes, size_t size);
 #define mem_new_array(count, type) ((type *)mem_zeroed((count), sizeof(type)))
 
 /* Gives a scope-owned pointer away: `*ret_x = TAKE(x);` leaves x NULL, so that its cleanup does nothing. */
-#define TAKE(pointer)                           \
-    ({                                          \
-        __typeof__(pointer) taken_ = (pointer); \
-        (pointer) = NULL;                       \
-        taken_;                                 \
+#define TAKE(pointer)                                                                                                  \
+    ({                                                                                                                 \
+        __typeof__(pointer) taken_ = (pointer);                                                                        \
+        (pointer) = NULL;                                                                                              \
+        taken_;                                                                                                        \
     })
 
 static inline void mem_free_pointer(void *pointer) {

@@ -51,7 +51,10 @@ bool text_ends_with(const char *text, const char *suffix) {
 static size_t utf8_sequence_size(const unsigned char *bytes, size_t size) {
     unsigned char first = bytes[0];
     if (first < 0x80) return first ? 1 : 0;
-    size_t wanted = first >= 0xc2 && first <= 0xdf ? 2 : (first & 0xf0) == 0xe0 ? 3 : first >= 0xf0 && first <= 0xf4 ? 4 : 0;
+    size_t wanted = first >= 0xc2 && first <= 0xdf   ? 2
+                    : (first & 0xf0) == 0xe0         ? 3
+                    : first >= 0xf0 && first <= 0xf4 ? 4
+                                                     : 0;
     if (!wanted || wanted > size) return 0;
     unsigned char low = 0x80, high = 0xbf;
     if (first == 0xe0) low = 0xa0;
@@ -126,14 +129,15 @@ static bool parse_with_unit(const char *text, const struct unit *units, size_t c
 }
 
 bool text_parse_size(const char *text, uint64_t *ret_bytes) {
-    static const struct unit units[] = {{"", 1},           {"k", 1e3},           {"K", 1e3},       {"M", 1e6},
-                                        {"G", 1e9},        {"T", 1e12},          {"Ki", 1024.0},   {"Mi", 1048576.0},
-                                        {"Gi", 1073741824.0}, {"Ti", 1099511627776.0}};
+    static const struct unit units[] = {
+        {"", 1},     {"k", 1e3},     {"K", 1e3},        {"M", 1e6},           {"G", 1e9},
+        {"T", 1e12}, {"Ki", 1024.0}, {"Mi", 1048576.0}, {"Gi", 1073741824.0}, {"Ti", 1099511627776.0}};
     return parse_with_unit(text, units, ARRAY_SIZE(units), ret_bytes);
 }
 
 bool text_parse_duration(const char *text, uint64_t *ret_ms) {
-    static const struct unit units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+    static const struct unit units[] = {{"", 1000},   {"ms", 1},      {"s", 1000},
+                                        {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
     return parse_with_unit(text, units, ARRAY_SIZE(units), ret_ms);
 }
 
@@ -168,8 +172,8 @@ void text_new_uuid(char ret_uuid[37]) {
     if (getrandom(b, sizeof b, 0) != (ssize_t)sizeof b) abort();
     b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
     b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-    snprintf(ret_uuid, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3],
-             b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+    snprintf(ret_uuid, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
+             b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
 static int hex_digit(char c) {

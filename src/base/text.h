@@ -35,7 +35,8 @@ bool text_is_uuid(const char *text);
 /* A new random UUID, version 4 (RFC 9562), lower case; `ret_uuid` has room for 37 bytes. */
 void text_new_uuid(char ret_uuid[37]);
 
-/* Percent-decodes (RFC 3986) size bytes; false on a bad escape or a decoded NUL. *ret_text is NUL-terminated; caller frees. */
+/* Percent-decodes (RFC 3986) size bytes; false on a bad escape or a decoded NUL. *ret_text is NUL-terminated; caller
+ * frees. */
 bool text_percent_decode(const char *bytes, size_t size, char **ret_text, size_t *ret_size);
 /* Percent-encodes everything but the unreserved characters. */
 char *text_percent_encode(const char *bytes, size_t size);

@@ -25,8 +25,8 @@ struct cli {
     const char *const *arguments; /* behind the command's name, without flags */
     size_t argument_count;
     const char *flags[FLAG_COUNT]; /* the value, "" for a switch that is on, NULL when it was not given */
-    bool json;                     /* --output json */
-    uint32_t timeout_ms;           /* 0: not given */
+    bool json; /* --output json */
+    uint32_t timeout_ms; /* 0: not given */
     struct slipway *service;
 };
 

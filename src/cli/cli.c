@@ -8,9 +8,18 @@
 #include "base/text.h"
 #include "cli/cli-internal.h"
 
-#define FLAGS_OF(...) (const enum cli_flag[]){__VA_ARGS__}
-#define COMMAND(name, arguments, least, most, summary, ...) \
-    {#name, arguments, summary, least, most, cli_##name, FLAGS_OF(__VA_ARGS__), \
+#define FLAGS_OF(...)                                                                                                  \
+    (const enum cli_flag[]) {                                                                                          \
+        __VA_ARGS__                                                                                                    \
+    }
+#define COMMAND(name, arguments, least, most, summary, ...)                                                            \
+    {#name,                                                                                                            \
+     arguments,                                                                                                        \
+     summary,                                                                                                          \
+     least,                                                                                                            \
+     most,                                                                                                             \
+     cli_##name,                                                                                                       \
+     FLAGS_OF(__VA_ARGS__),                                                                                            \
      sizeof FLAGS_OF(__VA_ARGS__) / sizeof(enum cli_flag)},
 const struct cli_command cli_commands[] = {
 #include "cli/commands.def"

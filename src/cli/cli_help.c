@@ -35,8 +35,8 @@ void cli_print_help(void) {
 }
 
 void cli_print_command_help(const struct cli_command *command) {
-    printf("usage: slipway %s%s%s [FLAGS]\n\n%s.\n\n", command->name, *command->arguments ? " " : "", command->arguments,
-           command->summary);
+    printf("usage: slipway %s%s%s [FLAGS]\n\n%s.\n\n", command->name, *command->arguments ? " " : "",
+           command->arguments, command->summary);
     for (size_t i = 0; i < command->flag_count; i++) {
         char left[64];
         snprintf(left, sizeof left, "%s %s", flags[command->flags[i]].name,

@@ -9,21 +9,15 @@
 
 static int exit_of_class(enum slipway_error_class error_class) {
     switch (error_class) {
-    case SLIPWAY_NOT_FOUND:
-        return EXIT_NOT_FOUND;
+    case SLIPWAY_NOT_FOUND: return EXIT_NOT_FOUND;
     case SLIPWAY_CONFLICT:
-    case SLIPWAY_REFUSED:
-        return EXIT_CONFLICT;
+    case SLIPWAY_REFUSED: return EXIT_CONFLICT;
     case SLIPWAY_CONFIGURATION:
-    case SLIPWAY_REQUEST:
-        return EXIT_REQUEST;
-    case SLIPWAY_UNAUTHORIZED:
-        return EXIT_UNAUTHORIZED;
+    case SLIPWAY_REQUEST: return EXIT_REQUEST;
+    case SLIPWAY_UNAUTHORIZED: return EXIT_UNAUTHORIZED;
     case SLIPWAY_UNAVAILABLE:
-    case SLIPWAY_PROTOCOL:
-        return EXIT_UNAVAILABLE;
-    default:
-        return EXIT_FAILED;
+    case SLIPWAY_PROTOCOL: return EXIT_UNAVAILABLE;
+    default: return EXIT_FAILED;
     }
 }
 
@@ -59,7 +53,8 @@ static void write_revisions(const struct slipway_deployment *deployment, char *t
         snprintf(text, size, "%lld (serving %lld)", (long long)deployment->revision,
                  (long long)deployment->serving_revision);
     else
-        snprintf(text, size, "%lld%s", (long long)deployment->revision, deployment->serving_revision ? "" : " (not serving)");
+        snprintf(text, size, "%lld%s", (long long)deployment->revision,
+                 deployment->serving_revision ? "" : " (not serving)");
 }
 
 int cli_print_deployment(const struct cli *cli, const struct slipway_deployment *deployment) {

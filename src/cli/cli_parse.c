@@ -80,8 +80,8 @@ static bool check_values(struct cli *cli) {
     }
     cli->json = text_equal(output, "json");
     if (timeout && (!text_parse_duration(timeout, &milliseconds) || !milliseconds || milliseconds > 86400000)) {
-        fprintf(stderr, "slipway %s: --timeout is a time like 90s or 10m, at most a day, not \"%s\"\n", cli->command->name,
-                timeout);
+        fprintf(stderr, "slipway %s: --timeout is a time like 90s or 10m, at most a day, not \"%s\"\n",
+                cli->command->name, timeout);
         return false;
     }
     cli->timeout_ms = (uint32_t)milliseconds;
@@ -106,7 +106,7 @@ int cli_parse(int argc, char **argv, struct cli *ret_cli, const char ***ret_argu
 bool cli_number(const struct cli *cli, enum cli_flag flag, uint64_t maximum, uint64_t *ret_number) {
     const char *text = cli->flags[flag];
     if (!text || text_parse_number(text, maximum, ret_number)) return true;
-    fprintf(stderr, "slipway %s: %s is a whole number up to %llu, not \"%s\"\n", cli->command->name, cli_flag_name(flag),
-            (unsigned long long)maximum, text);
+    fprintf(stderr, "slipway %s: %s is a whole number up to %llu, not \"%s\"\n", cli->command->name,
+            cli_flag_name(flag), (unsigned long long)maximum, text);
     return false;
 }

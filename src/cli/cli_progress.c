@@ -51,9 +51,9 @@ static char *bar(const struct progress *progress, const struct slipway_progress 
 
 static void show(struct progress *progress, const struct slipway_deployment *deployment) {
     _cleanup_free_ char *drawn = bar(progress, &deployment->progress);
-    _cleanup_free_ char *line =
-        text_format("%s: %s%s%s%s", deployment->deployment_name, deployment->status, deployment->progress.step ? ", " : "",
-                    deployment->progress.step ? deployment->progress.step : "", drawn);
+    _cleanup_free_ char *line = text_format("%s: %s%s%s%s", deployment->deployment_name, deployment->status,
+                                            deployment->progress.step ? ", " : "",
+                                            deployment->progress.step ? deployment->progress.step : "", drawn);
     show_line(progress, line);
 }
 
@@ -72,7 +72,8 @@ static int wait_and_show(struct cli *cli, const char *name, struct progress *pro
         bool restarts = error->http_status != 504;
         slipway_error_free(error);
         struct slipway_deployment *deployment = NULL;
-        if (!restarts && slipway_get_deployment_status(cli->service, name, &deployment, NULL) == 0) show(progress, deployment);
+        if (!restarts && slipway_get_deployment_status(cli->service, name, &deployment, NULL) == 0)
+            show(progress, deployment);
         if (restarts) show_line(progress, "the service does not answer; trying again");
         slipway_deployment_free(deployment);
     }
@@ -98,8 +99,8 @@ int cli_wait_and_print(struct cli *cli, const char *name, bool until_gone) {
     bool is_good = text_equal(deployment->status, until_gone ? "inactive" : "active") ||
                    (!until_gone && text_equal(deployment->status, "inactive"));
     if (!is_good && !cli->json)
-        fprintf(stderr, "slipway %s: %s is %s: %s\n", cli->command->name, deployment->deployment_name, deployment->status,
-                deployment->message ? deployment->message : "no cause was given");
+        fprintf(stderr, "slipway %s: %s is %s: %s\n", cli->command->name, deployment->deployment_name,
+                deployment->status, deployment->message ? deployment->message : "no cause was given");
     slipway_deployment_free(deployment);
     return is_good ? EXIT_OK : EXIT_FAILED;
 }

@@ -28,7 +28,8 @@ static char *read_json(const struct cli *cli, const char *argument) {
     bool failed = ferror(file) != 0;
     if (!is_stdin) fclose(file);
     if (!fits || failed) {
-        fprintf(stderr, "slipway %s: %s cannot be read%s\n", cli->command->name, argument, fits ? "" : ": it is too large");
+        fprintf(stderr, "slipway %s: %s cannot be read%s\n", cli->command->name, argument,
+                fits ? "" : ": it is too large");
         buffer_clear(&bytes);
         return NULL;
     }
@@ -61,7 +62,8 @@ static void print_vectors(const struct slipway_embeddings *embeddings) {
     for (size_t i = 0; i < embeddings->count; i++) {
         const float *row = embeddings->values + i * embeddings->dimension;
         printf("[");
-        for (size_t j = 0; j < embeddings->dimension && j < VALUES_SHOWN; j++) printf("%s%.6f", j ? ", " : "", (double)row[j]);
+        for (size_t j = 0; j < embeddings->dimension && j < VALUES_SHOWN; j++)
+            printf("%s%.6f", j ? ", " : "", (double)row[j]);
         printf("%s]  %zu dimensions\n", embeddings->dimension > VALUES_SHOWN ? ", …" : "", embeddings->dimension);
     }
 }

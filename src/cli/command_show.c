@@ -9,7 +9,8 @@
 int cli_status(struct cli *cli) {
     struct slipway_deployment *deployment = NULL;
     struct slipway_error *error = NULL;
-    if (slipway_get_deployment_status(cli->service, cli->arguments[0], &deployment, &error) < 0) return cli_fail(cli, error);
+    if (slipway_get_deployment_status(cli->service, cli->arguments[0], &deployment, &error) < 0)
+        return cli_fail(cli, error);
     int status = cli_print_deployment(cli, deployment);
     slipway_deployment_free(deployment);
     return status;
@@ -55,9 +56,9 @@ static char *query(struct cli *cli) {
 }
 
 int cli_list(struct cli *cli) {
-    static const struct cli_column columns[] = {{"NAME", "deployment_name"}, {"STATUS", "status"},
+    static const struct cli_column columns[] = {{"NAME", "deployment_name"},      {"STATUS", "status"},
                                                 {"REVISION", "serving_revision"}, {"REPLICAS", "replicas"},
-                                                {"UPDATED", "updated_at"}, {"ID", "deployment_id"}};
+                                                {"UPDATED", "updated_at"},        {"ID", "deployment_id"}};
     _cleanup_free_ char *parameters = query(cli);
     if (!parameters) return EXIT_USAGE;
     _cleanup_free_ char *path = text_format("/v1/deployments?%s", parameters);
@@ -79,8 +80,8 @@ static int show_task(struct cli *cli) {
 }
 
 int cli_tasks(struct cli *cli) {
-    static const struct cli_column columns[] = {{"TASK", "task_id"}, {"KIND", "kind"}, {"STATUS", "status"},
-                                                {"STEP", "step"}, {"UPDATED", "updated_at"}, {"DETAIL", "detail"}};
+    static const struct cli_column columns[] = {{"TASK", "task_id"}, {"KIND", "kind"},          {"STATUS", "status"},
+                                                {"STEP", "step"},    {"UPDATED", "updated_at"}, {"DETAIL", "detail"}};
     if (cli->argument_count) return show_task(cli);
     _cleanup_free_ char *parameters = query(cli);
     if (!parameters) return EXIT_USAGE;
@@ -98,9 +99,13 @@ int cli_events(struct cli *cli) {
 }
 
 int cli_processes(struct cli *cli) {
-    static const struct cli_column columns[] = {{"ROLE", "role"}, {"PID", "pid"}, {"RESTARTS", "restarts"},
-                                                {"MEMORY", "memory_bytes"}, {"DEPLOYMENT", "deployment"},
-                                                {"REVISION", "revision"}, {"SINCE", "since"}};
+    static const struct cli_column columns[] = {{"ROLE", "role"},
+                                                {"PID", "pid"},
+                                                {"RESTARTS", "restarts"},
+                                                {"MEMORY", "memory_bytes"},
+                                                {"DEPLOYMENT", "deployment"},
+                                                {"REVISION", "revision"},
+                                                {"SINCE", "since"}};
     return show_list(cli, "/v1/processes?limit=1000", columns, ARRAY_SIZE(columns));
 }
 

@@ -187,7 +187,8 @@ int client_read_task(struct client_answer *answer, struct slipway_task **ret_tas
     return result;
 }
 
-int client_read_tasks(struct client_answer *answer, struct slipway_task_list **ret_list, struct slipway_error **ret_error) {
+int client_read_tasks(struct client_answer *answer, struct slipway_task_list **ret_list,
+                      struct slipway_error **ret_error) {
     yyjson_doc *document = NULL;
     int result = read_root(answer, is_array, &document, ret_error);
     if (result < 0) return result;
@@ -197,7 +198,9 @@ int client_read_tasks(struct client_answer *answer, struct slipway_task_list **r
     owned->list.total_count = answer->total_count;
     owned->list.tasks = mem_new_array(yyjson_arr_size(array), struct slipway_task *);
     size_t index, maximum;
-    yyjson_arr_foreach(array, index, maximum, item) { owned->list.tasks[owned->list.count++] = make_task(item, NULL); }
+    yyjson_arr_foreach(array, index, maximum, item) {
+        owned->list.tasks[owned->list.count++] = make_task(item, NULL);
+    }
     *ret_list = &owned->list;
     return 0;
 }

@@ -11,8 +11,7 @@ void slipway_text_free(char *text) {
 
 int slipway_get_json(struct slipway *service, const char *path, char **ret_json, uint64_t *ret_total_count,
                      struct slipway_error **ret_error) {
-    if (*path != '/')
-        return client_error(ret_error, SLIPWAY_CONFIGURATION, 0, "get %s: a path begins with '/'", path);
+    if (*path != '/') return client_error(ret_error, SLIPWAY_CONFIGURATION, 0, "get %s: a path begins with '/'", path);
     const struct client_request request = {.method = "GET", .path = path};
     _cleanup_answer_ struct client_answer answer = {0};
     int result = client_send(service, &request, &answer, ret_error);
@@ -22,8 +21,8 @@ int slipway_get_json(struct slipway *service, const char *path, char **ret_json,
     return 0;
 }
 
-int slipway_infer(struct slipway *service, const char *deployment_name, const char *request_json, char **ret_answer_json,
-                  struct slipway_error **ret_error) {
+int slipway_infer(struct slipway *service, const char *deployment_name, const char *request_json,
+                  char **ret_answer_json, struct slipway_error **ret_error) {
     _cleanup_free_ char *path = client_path("/v2/models/", deployment_name, "/infer");
     const struct client_request request = {
         .method = "POST", .path = path, .body = request_json, .body_size = strlen(request_json)};
@@ -42,8 +41,8 @@ void slipway_embeddings_free(struct slipway_embeddings *embeddings) {
     free(embeddings);
 }
 
-static char *write_embed_request(const char *deployment_name, const char *const *texts, const size_t *sizes, size_t count,
-                                 size_t *ret_size) {
+static char *write_embed_request(const char *deployment_name, const char *const *texts, const size_t *sizes,
+                                 size_t count, size_t *ret_size) {
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(document);
     yyjson_mut_doc_set_root(document, root);
@@ -78,7 +77,8 @@ static struct slipway_embeddings *read_embeddings(yyjson_val *root, size_t count
     embeddings->values = mem_new_array(count * dimension, float);
     yyjson_arr_foreach(data, index, maximum, item) {
         uint64_t place = yyjson_get_uint(yyjson_obj_get(item, "index"));
-        if (place < count && read_row(yyjson_obj_get(item, "embedding"), embeddings->values + place * dimension, dimension))
+        if (place < count &&
+            read_row(yyjson_obj_get(item, "embedding"), embeddings->values + place * dimension, dimension))
             continue;
         slipway_embeddings_free(embeddings);
         return NULL;

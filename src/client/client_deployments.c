@@ -102,8 +102,7 @@ int slipway_patch_deployment(struct slipway *service, const char *deployment_id,
 int slipway_list_deployments(struct slipway *service, size_t limit, size_t offset, const char *status,
                              struct slipway_deployment_list **ret_list, struct slipway_error **ret_error) {
     _cleanup_free_ char *filter = status ? client_path("&status=", status, "") : text_copy("");
-    _cleanup_free_ char *path =
-        text_format(DEPLOYMENTS "?limit=%zu&offset=%zu%s", limit ? limit : 100, offset, filter);
+    _cleanup_free_ char *path = text_format(DEPLOYMENTS "?limit=%zu&offset=%zu%s", limit ? limit : 100, offset, filter);
     const struct client_request request = {.method = "GET", .path = path};
     _cleanup_answer_ struct client_answer answer = {0};
     int result = client_send(service, &request, &answer, ret_error);
@@ -123,7 +122,8 @@ int client_wait(struct slipway *service, const char *prefix, const char *id, uin
         int result = client_send(service, &request, ret_answer, &error);
         bool is_over = clock_monotonic_ms() + WAIT_PAUSE_MS >= deadline_ms;
         if (result == -SLIPWAY_UNAVAILABLE && !is_over) {
-            if (error->http_status != 504) usleep(WAIT_PAUSE_MS * 1000); /* it restarts: the next request finds it again */
+            if (error->http_status != 504)
+                usleep(WAIT_PAUSE_MS * 1000); /* it restarts: the next request finds it again */
             slipway_error_free(error);
             continue;
         }

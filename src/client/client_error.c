@@ -67,8 +67,9 @@ struct slipway_error *client_error_from_object(yyjson_val *object) {
     if (!class) return NULL;
     const char *message = yyjson_get_str(yyjson_obj_get(object, "message"));
     if (!message) message = yyjson_get_str(yyjson_obj_get(object, "detail"));
-    struct slipway_error *error = new_error((enum slipway_error_class)class, (int)yyjson_get_int(yyjson_obj_get(object, "status")),
-                                            text_copy(message ? message : error_class_name(class)));
+    struct slipway_error *error =
+        new_error((enum slipway_error_class) class, (int)yyjson_get_int(yyjson_obj_get(object, "status")),
+                  text_copy(message ? message : error_class_name(class)));
     size_t index, maximum;
     yyjson_val *causes = yyjson_obj_get(object, "causes"), *cause;
     if (!yyjson_is_arr(causes)) return error;
@@ -78,7 +79,8 @@ struct slipway_error *client_error_from_object(yyjson_val *object) {
     return error;
 }
 
-/* The sentence of the bodies that are no problem document: {"error": "…"} of /v2, {"error": {"message": "…"}} of OpenAI. */
+/* The sentence of the bodies that are no problem document: {"error": "…"} of /v2, {"error": {"message": "…"}} of
+ * OpenAI. */
 static const char *foreign_message(yyjson_val *root) {
     yyjson_val *error = yyjson_obj_get(root, "error");
     return yyjson_is_obj(error) ? yyjson_get_str(yyjson_obj_get(error, "message")) : yyjson_get_str(error);
@@ -87,37 +89,28 @@ static const char *foreign_message(yyjson_val *root) {
 static enum slipway_error_class class_of_status(long status) {
     switch (status) {
     case 400:
-    case 422:
-        return SLIPWAY_CONFIGURATION;
+    case 422: return SLIPWAY_CONFIGURATION;
     case 401:
-    case 403:
-        return SLIPWAY_UNAUTHORIZED;
-    case 404:
-        return SLIPWAY_NOT_FOUND;
-    case 409:
-        return SLIPWAY_CONFLICT;
-    case 507:
-        return SLIPWAY_REFUSED;
+    case 403: return SLIPWAY_UNAUTHORIZED;
+    case 404: return SLIPWAY_NOT_FOUND;
+    case 409: return SLIPWAY_CONFLICT;
+    case 507: return SLIPWAY_REFUSED;
     case 405:
     case 408:
     case 413:
     case 429:
-    case 431:
-        return SLIPWAY_REQUEST;
-    case 500:
-        return SLIPWAY_DEPLOYMENT;
-    case 502:
-        return SLIPWAY_EXTERNAL_SERVICE;
+    case 431: return SLIPWAY_REQUEST;
+    case 500: return SLIPWAY_DEPLOYMENT;
+    case 502: return SLIPWAY_EXTERNAL_SERVICE;
     case 503:
-    case 504:
-        return SLIPWAY_UNAVAILABLE;
-    default:
-        return SLIPWAY_PROTOCOL;
+    case 504: return SLIPWAY_UNAVAILABLE;
+    default: return SLIPWAY_PROTOCOL;
     }
 }
 
 int client_error_from_answer(const struct client_answer *answer, struct slipway_error **ret_error) {
-    _cleanup_json_ yyjson_doc *document = yyjson_read(answer->body.bytes ? answer->body.bytes : "", answer->body.size, 0);
+    _cleanup_json_ yyjson_doc *document =
+        yyjson_read(answer->body.bytes ? answer->body.bytes : "", answer->body.size, 0);
     yyjson_val *root = yyjson_doc_get_root(document);
     struct slipway_error *error = answer->is_problem ? client_error_from_object(root) : NULL;
     if (!error) {

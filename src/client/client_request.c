@@ -20,8 +20,8 @@ static void add_number(yyjson_mut_doc *document, yyjson_mut_val *object, const c
     if (number) yyjson_mut_obj_add_uint(document, object, key, number);
 }
 
-static int add_target(const struct slipway_deployment_request *request, yyjson_mut_doc *document, yyjson_mut_val *object,
-                      struct slipway_error **ret_error) {
+static int add_target(const struct slipway_deployment_request *request, yyjson_mut_doc *document,
+                      yyjson_mut_val *object, struct slipway_error **ret_error) {
     yyjson_mut_val *target = yyjson_mut_obj_add_obj(document, object, "deployment_target_config");
     json_add_text(document, target, "type", request->type ? request->type : "api_service");
     json_add_text(document, target, "target", request->target);
@@ -32,8 +32,8 @@ static int add_target(const struct slipway_deployment_request *request, yyjson_m
     return client_add_json(document, target, "env", request->env_json, ret_error);
 }
 
-int client_write_request(const struct slipway_deployment_request *request, enum client_form form, yyjson_mut_doc *document,
-                         yyjson_mut_val **ret_object, struct slipway_error **ret_error) {
+int client_write_request(const struct slipway_deployment_request *request, enum client_form form,
+                         yyjson_mut_doc *document, yyjson_mut_val **ret_object, struct slipway_error **ret_error) {
     yyjson_mut_val *object = yyjson_mut_obj(document);
     if (form == CLIENT_DEPLOYMENT) json_add_text(document, object, "deployment_name", request->deployment_name);
     json_add_text(document, object, "model_uri", request->model_uri);

@@ -13,8 +13,8 @@ static int send_for_task(struct slipway *service, const struct client_request *r
     return result < 0 ? result : client_read_task(&answer, ret_task, ret_error);
 }
 
-static int call_task(struct slipway *service, const char *method, const char *prefix, const char *id, const char *suffix,
-                     struct slipway_task **ret_task, struct slipway_error **ret_error) {
+static int call_task(struct slipway *service, const char *method, const char *prefix, const char *id,
+                     const char *suffix, struct slipway_task **ret_task, struct slipway_error **ret_error) {
     _cleanup_free_ char *path = client_path(prefix, id, suffix);
     const struct client_request request = {.method = method, .path = path};
     return send_for_task(service, &request, ret_task, ret_error);
@@ -48,11 +48,12 @@ static char *parameter(const char *name, const char *value) {
 }
 
 int slipway_list_tasks(struct slipway *service, size_t limit, size_t offset, const char *kind, const char *status,
-                       const char *deployment_id, struct slipway_task_list **ret_list, struct slipway_error **ret_error) {
+                       const char *deployment_id, struct slipway_task_list **ret_list,
+                       struct slipway_error **ret_error) {
     _cleanup_free_ char *kinds = parameter("&kind=", kind), *statuses = parameter("&status=", status),
                         *deployments = parameter("&deployment_id=", deployment_id);
-    _cleanup_free_ char *path = text_format(TASKS "?limit=%zu&offset=%zu%s%s%s", limit ? limit : 100, offset, kinds, statuses,
-                                            deployments);
+    _cleanup_free_ char *path =
+        text_format(TASKS "?limit=%zu&offset=%zu%s%s%s", limit ? limit : 100, offset, kinds, statuses, deployments);
     const struct client_request request = {.method = "GET", .path = path};
     _cleanup_answer_ struct client_answer answer = {0};
     int result = client_send(service, &request, &answer, ret_error);

@@ -1,6 +1,6 @@
-/* The control API's way in and out: a request is matched against http/routes.def, taken apart on the loop thread, handled
- * on libuv's pool, and answered on the loop thread. Calls that wait stand in a list and are looked at again when
- * api_changed() says that the store changed. */
+/* The control API's way in and out: a request is matched against http/routes.def, taken apart on the loop thread,
+ * handled on libuv's pool, and answered on the loop thread. Calls that wait stand in a list and are looked at again
+ * when api_changed() says that the store changed. */
 #include "controller/api.h"
 
 #include <stdlib.h>
@@ -41,7 +41,7 @@ struct api {
     uv_async_t woken;
     uv_timer_t timer;
     atomic_uint_fast64_t changes; /* counts api_changed() */
-    struct api_call *waiting;     /* loop thread only */
+    struct api_call *waiting; /* loop thread only */
     struct process_questions *questions;
 };
 
@@ -95,7 +95,8 @@ static void after_pool(uv_work_t *work, int status) {
         api_changed(api);
     }
     if (call->error || call->status != API_WAIT || http_is_gone(call->request)) {
-        if (call->status == API_WAIT && !call->error) error_set(&call->error, ERROR_UNAVAILABLE, "the client went away");
+        if (call->status == API_WAIT && !call->error)
+            error_set(&call->error, ERROR_UNAVAILABLE, "the client went away");
         send_answer(call);
     } else if (call->seen_change != atomic_load(&api->changes)) {
         start_call(api, call); /* something changed while it looked */
@@ -199,7 +200,8 @@ static int take_apart(struct api *api, struct http_request *request, struct api_
     if (!route) return -1;
     int result = http_check_parameters(request, parameter_names, API_PARAMETER_COUNT, ret_error);
     if (result < 0) return result;
-    for (int i = 0; i < API_PARAMETER_COUNT; i++) call->parameters[i] = http_request_parameter(request, parameter_names[i]);
+    for (int i = 0; i < API_PARAMETER_COUNT; i++)
+        call->parameters[i] = http_request_parameter(request, parameter_names[i]);
     call->controller = api->controller;
     call->handler = route->handler;
     call->idempotency_key = http_request_header(request, "Idempotency-Key");
@@ -233,7 +235,8 @@ static const struct http_handler handler = {.on_head = on_head, .on_request = on
 int api_check_parameters(const struct api_call *call, unsigned allowed, struct error **ret_error) {
     for (int i = 0; i < API_PARAMETER_COUNT; i++)
         if (call->parameters[i] && !(allowed & 1u << i))
-            return error_set(ret_error, ERROR_CONFIGURATION, "the query parameter %s has no meaning here", parameter_names[i]);
+            return error_set(ret_error, ERROR_CONFIGURATION, "the query parameter %s has no meaning here",
+                             parameter_names[i]);
     return 0;
 }
 
@@ -244,7 +247,8 @@ int api_page(const struct api_call *call, int64_t *ret_limit, int64_t *ret_offse
         return error_set(ret_error, ERROR_CONFIGURATION, "limit must be a whole number from 1 to %d, not \"%.64s\"",
                          PAGE_MAXIMUM, limit_text);
     if (offset_text && !text_parse_number(offset_text, INT64_MAX, &offset))
-        return error_set(ret_error, ERROR_CONFIGURATION, "offset must be a whole number from 0, not \"%.64s\"", offset_text);
+        return error_set(ret_error, ERROR_CONFIGURATION, "offset must be a whole number from 0, not \"%.64s\"",
+                         offset_text);
     *ret_limit = (int64_t)limit;
     *ret_offset = (int64_t)offset;
     return 0;
@@ -284,7 +288,8 @@ int api_new(struct controller *controller, struct api **ret_api, struct error **
         .context = api,
     };
     api->woken.data = api->timer.data = api;
-    if (uv_async_init(controller->loop, &api->woken, on_woken) < 0 || uv_timer_init(controller->loop, &api->timer) < 0) {
+    if (uv_async_init(controller->loop, &api->woken, on_woken) < 0 ||
+        uv_timer_init(controller->loop, &api->timer) < 0) {
         free(api);
         return error_set(ret_error, ERROR_DEPLOYMENT, "set up the control API's event handles");
     }
@@ -307,6 +312,12 @@ void api_close(struct api *api) {
     http_server_close(api->server);
     uv_close((uv_handle_t *)&api->woken, NULL);
     uv_close((uv_handle_t *)&api->timer, NULL);
+}
+
+void api_free(struct api *api) {
+    if (!api) return;
+    process_questions_free(api->questions);
+    free(api);
 }
 
 bool api_take_message(struct api *api, const struct wire_message *message) {

@@ -31,9 +31,9 @@ struct api_call {
     struct controller *controller;
     struct http_request *request; /* loop thread only */
     int (*handler)(struct api_call *call, struct error **ret_error);
-    const char *arguments[2];                    /* what the pattern's {…} took, in their order */
+    const char *arguments[2]; /* what the pattern's {…} took, in their order */
     const char *parameters[API_PARAMETER_COUNT]; /* decoded query parameters or NULL */
-    const char *idempotency_key;                 /* or NULL */
+    const char *idempotency_key; /* or NULL */
     const char *body;
     size_t body_size;
 
@@ -45,11 +45,11 @@ struct api_call {
     char *answer;
     size_t answer_size;
     const char *content_type; /* NULL: application/json */
-    int64_t total_count;      /* X-Total-Count; -1: none */
-    bool changed;             /* it wrote: the engine and those who wait are told */
+    int64_t total_count; /* X-Total-Count; -1: none */
+    bool changed; /* it wrote: the engine and those who wait are told */
     struct error *error;
     struct process_list *processes; /* api_processes.c */
-    struct api_call *next;          /* in the list of those that wait */
+    struct api_call *next; /* in the list of those that wait */
     uv_work_t work;
 };
 

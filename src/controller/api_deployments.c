@@ -18,14 +18,14 @@ static int answer_deployment(struct api_call *call, struct store_transaction *tx
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *object = NULL;
     int result = deployment_load(tx, id, &deployment, ret_error);
-    if (result < 0 ||
-        (result = render_deployment(call->controller, tx, &deployment, document, &object, ret_error)) < 0)
+    if (result < 0 || (result = render_deployment(call->controller, tx, &deployment, document, &object, ret_error)) < 0)
         return result;
     api_answer(call, status, document, object);
     return 0;
 }
 
-static int parse_body(struct api_call *call, yyjson_doc **ret_document, yyjson_val **ret_root, struct error **ret_error) {
+static int parse_body(struct api_call *call, yyjson_doc **ret_document, yyjson_val **ret_root,
+                      struct error **ret_error) {
     return json_parse_object(call->body, call->body_size, ret_document, ret_root, ret_error);
 }
 
@@ -49,11 +49,13 @@ static int commit(struct api_call *call, struct store_transaction **tx, struct e
 static int answer_again(struct api_call *call, struct store_transaction *tx, const char *body_digest,
                         struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int result = store_query(tx, &rows, ret_error, "SELECT body_digest, answer_json FROM idempotency_keys WHERE key = ?", "t",
-                             call->idempotency_key);
+    int result =
+        store_query(tx, &rows, ret_error, "SELECT body_digest, answer_json FROM idempotency_keys WHERE key = ?", "t",
+                    call->idempotency_key);
     if (result < 0 || (result = store_next(rows, ret_error)) <= 0) return result;
     if (!text_equal(store_text(rows, 0), body_digest))
-        return error_set(ret_error, ERROR_CONFLICT, "the Idempotency-Key %.255s was used with another body: take a new key",
+        return error_set(ret_error, ERROR_CONFLICT,
+                         "the Idempotency-Key %.255s was used with another body: take a new key",
                          call->idempotency_key);
     call->answer = store_text_copy(rows, 1);
     call->answer_size = strlen(call->answer);
@@ -80,13 +82,13 @@ int api_deployment_create(struct api_call *call, struct error **ret_error) {
     if (result < 0 || (result = parse_body(call, &body, &root, ret_error)) < 0 ||
         (result = request_parse(root, "", REQUEST_WHOLE, &call->controller->registry, &request, ret_error)) < 0)
         return result;
-    if (call->idempotency_key &&
-        (!*call->idempotency_key || strlen(call->idempotency_key) > IDEMPOTENCY_KEY_MAXIMUM))
+    if (call->idempotency_key && (!*call->idempotency_key || strlen(call->idempotency_key) > IDEMPOTENCY_KEY_MAXIMUM))
         return error_set(ret_error, ERROR_CONFIGURATION, "Idempotency-Key must have 1 to %d characters",
                          IDEMPOTENCY_KEY_MAXIMUM);
     digest_bytes(call->body, call->body_size, digest);
     if ((result = store_begin(call->controller->store, &tx, ret_error)) < 0) return result;
-    if (call->idempotency_key && (result = answer_again(call, tx, digest, ret_error)) != 0) return result < 0 ? result : 0;
+    if (call->idempotency_key && (result = answer_again(call, tx, digest, ret_error)) != 0)
+        return result < 0 ? result : 0;
     if ((result = operation_create(call->controller, tx, &request, NULL, &task, ret_error)) < 0 ||
         (result = answer_deployment(call, tx, task.deployment_id, 202, ret_error)) < 0)
         return result;
@@ -106,9 +108,10 @@ int api_deployment_list(struct api_call *call, struct error **ret_error) {
     int result = api_check_parameters(call, 1u << API_LIMIT | 1u << API_OFFSET | 1u << API_STATUS, ret_error);
     if (result < 0 || (result = api_page(call, &limit, &offset, ret_error)) < 0) return result;
     if (wanted && !deployment_status_parse(wanted, &status))
-        return error_set(ret_error, ERROR_CONFIGURATION,
-                         "status must be creating, active, updating, failed, deleting, inactive or delete_failed, not \"%.64s\"",
-                         wanted);
+        return error_set(
+            ret_error, ERROR_CONFIGURATION,
+            "status must be creating, active, updating, failed, deleting, inactive or delete_failed, not \"%.64s\"",
+            wanted);
     if ((result = store_begin(call->controller->store, &tx, ret_error)) < 0) return result;
     struct deployment *deployments = NULL;
     size_t count = 0;

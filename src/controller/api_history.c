@@ -41,11 +41,12 @@ int api_deployment_revisions(struct api_call *call, struct error **ret_error) {
     int64_t limit, offset;
     int result = begin(call, &tx, &deployment, &limit, &offset, ret_error);
     if (result < 0) return result;
-    result = store_query(tx, &rows, ret_error,
-                         "SELECT number, model_uri, resolved_uri, package_digest, encoder_digest, target_json, recipe_json, "
-                         "facts_json, served, created_at, count(*) OVER () FROM revisions WHERE deployment_id = ? "
-                         "ORDER BY number DESC LIMIT ? OFFSET ?",
-                         "tii", deployment.id, limit, offset);
+    result =
+        store_query(tx, &rows, ret_error,
+                    "SELECT number, model_uri, resolved_uri, package_digest, encoder_digest, target_json, recipe_json, "
+                    "facts_json, served, created_at, count(*) OVER () FROM revisions WHERE deployment_id = ? "
+                    "ORDER BY number DESC LIMIT ? OFFSET ?",
+                    "tii", deployment.id, limit, offset);
     if (result < 0) return result;
     yyjson_mut_val *array = yyjson_mut_arr(document);
     call->total_count = 0;

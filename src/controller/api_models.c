@@ -22,22 +22,25 @@ static int get_either(yyjson_val *root, const char *first, const char *second, b
     int result = json_get_text(root, "", first, false, &a, ret_error);
     if (result < 0 || (result = json_get_text(root, "", second, false, &b, ret_error)) < 0) return result;
     if (a && b && !text_equal(a, b))
-        return error_set(ret_error, ERROR_CONFIGURATION, "%s and %s are two names of one field and differ: \"%.128s\" and \"%.128s\"",
-                         first, second, a, b);
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "%s and %s are two names of one field and differ: \"%.128s\" and \"%.128s\"", first, second, a,
+                         b);
     const char *text = a ? a : b;
     if (!text && required) return error_set(ret_error, ERROR_CONFIGURATION, "the field %s is missing", first);
     if (text && !text_is_name(text))
-        return error_set(ret_error, ERROR_CONFIGURATION,
-                         "%s must be letters, digits, '.', '_' and '-', begin with a letter or digit and have at most 128 "
-                         "characters; it is \"%.128s\"",
-                         first, text);
+        return error_set(
+            ret_error, ERROR_CONFIGURATION,
+            "%s must be letters, digits, '.', '_' and '-', begin with a letter or digit and have at most 128 "
+            "characters; it is \"%.128s\"",
+            first, text);
     *ret_text = text;
     return 0;
 }
 
 static int parse_ids(yyjson_val *root, struct model_call *model, struct error **ret_error) {
     int result = get_either(root, "embedding_model_id", "model_id", true, &model->model_id, ret_error);
-    if (result < 0 || (result = get_either(root, "task_id", "id", false, &model->task_id, ret_error)) < 0) return result;
+    if (result < 0 || (result = get_either(root, "task_id", "id", false, &model->task_id, ret_error)) < 0)
+        return result;
     return get_either(root, "parent_id", "parent_id", false, &model->parent_id, ret_error);
 }
 
@@ -97,8 +100,9 @@ static int find_same_task(struct store_transaction *tx, const struct model_call 
 
 /* A task that is over as soon as it is written down, or that ends as its leader does. */
 static int insert_settled_task(struct api_call *call, struct store_transaction *tx, const struct model_call *model,
-                               const char *kind, const char *deployment_id, const char *leader_id, enum task_status status,
-                               const char *detail, const struct error *cause, char **ret_id, struct error **ret_error) {
+                               const char *kind, const char *deployment_id, const char *leader_id,
+                               enum task_status status, const char *detail, const struct error *cause, char **ret_id,
+                               struct error **ret_error) {
     bool parent_known = false;
     if (model->parent_id) {
         _cleanup_task_ struct task parent = {0};
@@ -178,8 +182,7 @@ static int deploy_existing(struct api_call *call, struct store_transaction *tx, 
     case DEPLOYMENT_FAILED:
         if (failed_for_good) return deploy_new(call, tx, model, request, deployment, ret_task_id, ret_error);
         break;
-    default:
-        break;
+    default: break;
     }
     return insert_settled_task(call, tx, model, "deploy", deployment->id, NULL, TASK_DONE, NULL, NULL, ret_task_id,
                                ret_error);
@@ -223,8 +226,8 @@ static int delete_deployed(struct api_call *call, struct store_transaction *tx, 
     int result = task_find_unfinished(tx, deployment->id, "delete", &task, ret_error);
     if (result < 0) return result;
     if (result)
-        return insert_settled_task(call, tx, model, "delete", deployment->id, task.id, TASK_PENDING, NULL, NULL, ret_task_id,
-                                   ret_error);
+        return insert_settled_task(call, tx, model, "delete", deployment->id, task.id, TASK_PENDING, NULL, NULL,
+                                   ret_task_id, ret_error);
     const struct operation_origin origin = {model->task_id, model->parent_id, model->reason};
     result = operation_delete(call->controller, tx, deployment, &origin, &task, ret_error);
     if (result >= 0) *ret_task_id = TAKE(task.id);

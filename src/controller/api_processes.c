@@ -51,8 +51,8 @@ void process_questions_ask(struct process_questions *questions, struct api_call 
     call->processes->question = ++questions->newest;
     call->next = questions->asked;
     questions->asked = call;
-    controller_say(questions->controller,
-                   &(struct wire_message){.type = WIRE_list_processes, .list_processes = {.request = questions->newest}});
+    controller_say(questions->controller, &(struct wire_message){.type = WIRE_list_processes,
+                                                                 .list_processes = {.request = questions->newest}});
 }
 
 static void add_entry(struct process_list *list, const struct wire_process *process) {

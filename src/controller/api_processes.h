@@ -1,8 +1,9 @@
-/* GET /v1/processes: the supervisor is asked who there is (a round trip on the wire), then the memory of each is read. */
+/* GET /v1/processes: the supervisor is asked who there is (a round trip on the wire), then the memory of each is read.
+ */
 #pragma once
 #include "controller/api.h"
 
-struct process_list;     /* what the supervisor told for one call */
+struct process_list; /* what the supervisor told for one call */
 struct process_questions; /* calls whose answer has not come yet; loop thread only */
 
 struct process_questions *process_questions_new(struct controller *controller);

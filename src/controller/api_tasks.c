@@ -15,13 +15,24 @@ static int answer_task(struct api_call *call, struct store_transaction *tx, cons
 }
 
 static int check_filter(const struct api_call *call, struct error **ret_error) {
-    static const char *const kinds[] = {"deploy", "delete", "update", "rollback",          "scale",            "restart",
-                                        "reindex", "switch", "retire", "batch", "collection_create", "collection_delete"};
+    static const char *const kinds[] = {"deploy",
+                                        "delete",
+                                        "update",
+                                        "rollback",
+                                        "scale",
+                                        "restart",
+                                        "reindex",
+                                        "switch",
+                                        "retire",
+                                        "batch",
+                                        "collection_create",
+                                        "collection_delete"};
     enum task_status status;
     const char *wanted = call->parameters[API_STATUS], *kind = call->parameters[API_KIND];
     if (wanted && !task_status_parse(wanted, &status))
         return error_set(ret_error, ERROR_CONFIGURATION,
-                         "status must be pending, processing, done, canceled, failed or refused, not \"%.64s\"", wanted);
+                         "status must be pending, processing, done, canceled, failed or refused, not \"%.64s\"",
+                         wanted);
     for (size_t i = 0; kind && i < ARRAY_SIZE(kinds); i++)
         if (text_equal(kind, kinds[i])) return 0;
     return kind ? error_set(ret_error, ERROR_CONFIGURATION, "there is no task kind \"%.64s\"", kind) : 0;
@@ -75,7 +86,8 @@ int api_task_wait(struct api_call *call, struct error **ret_error) {
     if (task_status_is_finished(task.status)) return answer_task(call, tx, task.id, 200, ret_error);
     if (!call->wait_is_over) return API_WAIT;
     return error_set_status(ret_error, ERROR_UNAVAILABLE, 504, "task %s is still %s%s%s", task.id,
-                            task_status_name(task.status), task.step ? ", at the step " : "", task.step ? task.step : "");
+                            task_status_name(task.status), task.step ? ", at the step " : "",
+                            task.step ? task.step : "");
 }
 
 int api_task_cancel(struct api_call *call, struct error **ret_error) {

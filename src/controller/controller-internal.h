@@ -1,12 +1,13 @@
 /* What the controller's own files share.
  *
- * Threads. The loop thread runs HTTP, the supervisor's channel and timers, and never waits (P6). API calls run on libuv's
- * pool, one at a time in the store's mutex. Each running task has a worker thread of its own, on which its steps block.
- * The store is the only shared truth; what lives in memory besides it (replicas.c: who runs; routing.c: which gateway
- * uses what) is guarded by one mutex each, with a condition variable for the steps that wait.
+ * Threads. The loop thread runs HTTP, the supervisor's channel and timers, and never waits (P6). API calls run on
+ * libuv's pool, one at a time in the store's mutex. Each running task has a worker thread of its own, on which its
+ * steps block. The store is the only shared truth; what lives in memory besides it (replicas.c: who runs; routing.c:
+ * which gateway uses what) is guarded by one mutex each, with a condition variable for the steps that wait.
  *
- * The split: operation_*.c turn a request into rows (deployment, revision, task, event) in one transaction and then call
- * engine_wake(). The engine (engine.c, step_*.c) does the work that the rows ask for. Neither calls into the other's insides.
+ * The split: operation_*.c turn a request into rows (deployment, revision, task, event) in one transaction and then
+ * call engine_wake(). The engine (engine.c, step_*.c) does the work that the rows ask for. Neither calls into the
+ * other's insides.
  */
 #pragma once
 #include <stdatomic.h>
@@ -67,7 +68,7 @@ struct deployment {
     double cpu;
     int64_t created_at, updated_at, deleted_at;
     char *model_uri, *target_json, *recipe_json; /* of the wanted revision */
-    char *deployed_model_version;                /* resolved_uri of the serving revision, or NULL */
+    char *deployed_model_version; /* resolved_uri of the serving revision, or NULL */
 };
 void deployment_clear(struct deployment *deployment);
 #define _cleanup_deployment_ __attribute__((cleanup(deployment_clear)))
@@ -79,7 +80,8 @@ int deployment_load(struct store_transaction *tx, const char *id_or_name, struct
                     struct error **ret_error);
 /* Newest first, then id; status NULL: all. *ret_total counts all pages. Free with deployment_list_free(). */
 int deployment_list(struct store_transaction *tx, const char *status, int64_t limit, int64_t offset,
-                    struct deployment **ret_deployments, size_t *ret_count, int64_t *ret_total, struct error **ret_error);
+                    struct deployment **ret_deployments, size_t *ret_count, int64_t *ret_total,
+                    struct error **ret_error);
 void deployment_list_free(struct deployment *deployments, size_t count);
 /* The only function that changes a status: row, updated_at and event in the caller's transaction. message and error may
  * be NULL (then those columns become NULL). */
@@ -92,12 +94,13 @@ int deployment_set_message(struct store_transaction *tx, const char *deployment_
 
 struct revision {
     int64_t number, served, created_at;
-    char *deployment_id, *model_uri, *resolved_uri, *package_digest, *encoder_digest, *target_json, *recipe_json, *facts_json;
+    char *deployment_id, *model_uri, *resolved_uri, *package_digest, *encoder_digest, *target_json, *recipe_json,
+        *facts_json;
 };
 void revision_clear(struct revision *revision);
 #define _cleanup_revision_ __attribute__((cleanup(revision_clear)))
-int revision_load(struct store_transaction *tx, const char *deployment_id, int64_t number, struct revision *ret_revision,
-                  struct error **ret_error);
+int revision_load(struct store_transaction *tx, const char *deployment_id, int64_t number,
+                  struct revision *ret_revision, struct error **ret_error);
 
 /* One event in the caller's transaction (S4). data_json may be NULL. */
 int event_add(struct store_transaction *tx, const char *kind, const char *deployment_id, const char *task_id,
@@ -120,17 +123,20 @@ bool task_status_parse(const char *name, enum task_status *ret_status);
 bool task_status_is_finished(enum task_status status);
 /* RESOURCE_NOT_FOUND when there is none. */
 int task_load(struct store_transaction *tx, const char *id, struct task *ret_task, struct error **ret_error);
-/* Inserts it `pending` with its event: id (made when NULL, then set), kind, deployment_id, revision, model_id, parent_*,
- * leader_id, undo_json, metadata_json, not_before are read. deadline: now + the pending deadline for deploy kinds. */
-int task_insert(struct store_transaction *tx, const struct settings *settings, struct task *task, struct error **ret_error);
-/* The only function that changes a status: row, event, and (when finished) the tasks that have it as leader_id, which end
- * the same way. detail and error may be NULL. */
+/* Inserts it `pending` with its event: id (made when NULL, then set), kind, deployment_id, revision, model_id,
+ * parent_*, leader_id, undo_json, metadata_json, not_before are read. deadline: now + the pending deadline for deploy
+ * kinds. */
+int task_insert(struct store_transaction *tx, const struct settings *settings, struct task *task,
+                struct error **ret_error);
+/* The only function that changes a status: row, event, and (when finished) the tasks that have it as leader_id, which
+ * end the same way. detail and error may be NULL. */
 int task_set_status(struct store_transaction *tx, const char *task_id, enum task_status status, const char *detail,
                     const struct error *error, struct error **ret_error);
 
-/* What undo_json holds: {"status","message","revision","replicas","cpu","memory_bytes","gpu","tags_json","name"} as they were
- * before the operation; a refusal or a cancel puts all of it back (names too); undo_json then holds what the operation had
- * set, so that a restart of the task can set it again. A failure puts back nothing and keeps serving_revision as it is. A task without undo_json (deploy) leaves the deployment `failed` when refused or failed; a
+/* What undo_json holds: {"status","message","revision","replicas","cpu","memory_bytes","gpu","tags_json","name"} as
+ * they were before the operation; a refusal or a cancel puts all of it back (names too); undo_json then holds what the
+ * operation had set, so that a restart of the task can set it again. A failure puts back nothing and keeps
+ * serving_revision as it is. A task without undo_json (deploy) leaves the deployment `failed` when refused or failed; a
  * canceled deploy is undone to `inactive` through the steps of delete. */
 int operation_undo(struct store_transaction *tx, const struct task *task, const char *reason, struct error **ret_error);
 
@@ -145,8 +151,8 @@ void engine_wake(struct engine *engine);
 /* Stops taking tasks; running ones are interrupted and stay `processing` (the next start goes on from their step). */
 void engine_stop(struct engine *engine);
 void engine_free(struct engine *engine);
-/* Marks the task and its children: pending ones end canceled at once, a processing one is interrupted and undoes what it
- * did. CONFLICT when it is finished. In the caller's transaction; engine_wake() afterwards. */
+/* Marks the task and its children: pending ones end canceled at once, a processing one is interrupted and undoes what
+ * it did. CONFLICT when it is finished. In the caller's transaction; engine_wake() afterwards. */
 int engine_cancel(struct store_transaction *tx, const char *task_id, const char *reason, struct error **ret_error);
 
 /* One step's run: what step_<name>() gets. */
@@ -164,8 +170,9 @@ struct admission {
     uint64_t free_bytes, budget_bytes;
     char *explanation; /* "1.2 GiB for 1 replica (…); 0.4 GiB of 4.0 GiB (80 % of 5.0 GiB) are free"; caller frees */
 };
-/* Whether `count` replicas of this package fit now; REFUSED with the figures otherwise. package_digest may have been seen
- * running before (packages.seen_memory_bytes). Never counts replicas of `warm` state, which are evicted when needed. */
+/* Whether `count` replicas of this package fit now; REFUSED with the figures otherwise. package_digest may have been
+ * seen running before (packages.seen_memory_bytes). Never counts replicas of `warm` state, which are evicted when
+ * needed. */
 int admission_check(struct controller *controller, struct store_transaction *tx, const char *package_digest,
                     int64_t memory_bytes, int64_t count, struct admission *ret_admission, struct error **ret_error);
 
@@ -189,6 +196,8 @@ int api_listen(struct api *api, struct error **ret_error);
 /* Something in the store changed: those who wait for a deployment or a task look again. Any thread. */
 void api_changed(struct api *api);
 void api_close(struct api *api);
+/* When the loop has run its last and the engine, which tells it of changes, is gone. */
+void api_free(struct api *api);
 /* Answers to a list_processes that api_processes.c sent; loop thread. Other messages: returns false. */
 struct wire_message;
 bool api_take_message(struct api *api, const struct wire_message *message);

@@ -305,6 +305,7 @@ static void close_parts(struct process *process) {
     uv_walk(controller->loop, close_handle, NULL);
     uv_run(controller->loop, UV_RUN_DEFAULT);
     engine_free(controller->engine);
+    api_free(controller->api);
     routing_free(controller->routing);
     replicas_free(controller->replicas);
     local_target_free(controller->target);

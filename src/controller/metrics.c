@@ -21,7 +21,8 @@ static int add_deployments(struct store_transaction *tx, struct buffer *out) {
 
 static int add_tasks(struct store_transaction *tx, struct buffer *out) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    if (store_query(tx, &rows, NULL, "SELECT kind, status, count(*) FROM tasks GROUP BY kind, status", "") < 0) return -1;
+    if (store_query(tx, &rows, NULL, "SELECT kind, status, count(*) FROM tasks GROUP BY kind, status", "") < 0)
+        return -1;
     buffer_append_text(out, "# HELP slipway_tasks Tasks on record by kind and status.\n# TYPE slipway_tasks gauge\n");
     while (store_next(rows, NULL) > 0)
         buffer_append_format(out, "slipway_tasks{kind=\"%s\",status=\"%s\"} %lld\n", store_text(rows, 0),
@@ -99,8 +100,8 @@ static size_t load_replicas(struct controller *controller, struct store_transact
                     "") >= 0) {
         while (store_next(rows, NULL) > 0) {
             samples = mem_resize(samples, count + 1, sizeof *samples);
-            samples[count] = (struct replica_sample){store_text_copy(rows, 0), store_text_copy(rows, 1),
-                                                     store_number(rows, 2), {0}};
+            samples[count] =
+                (struct replica_sample){store_text_copy(rows, 0), store_text_copy(rows, 1), store_number(rows, 2), {0}};
             replicas_get(controller->replicas, samples[count].replica_id, &samples[count].view);
             count++;
         }
@@ -133,7 +134,8 @@ static uint64_t is_up(const struct replica_sample *sample) {
 static void add_replicas(struct controller *controller, struct store_transaction *tx, struct buffer *out) {
     struct replica_sample *samples = NULL;
     size_t count = load_replicas(controller, tx, &samples);
-    add_replica_family(out, samples, count, "slipway_replica_up", "gauge", "Whether a replica is ready to serve.", is_up);
+    add_replica_family(out, samples, count, "slipway_replica_up", "gauge", "Whether a replica is ready to serve.",
+                       is_up);
     add_replica_family(out, samples, count, "slipway_replica_restarts_total", "counter",
                        "How often a replica was started again after it died.", restarts_of);
     add_replica_family(out, samples, count, "slipway_replica_memory_bytes", "gauge",

@@ -10,7 +10,8 @@
 /* ---- names ---- */
 
 /* CONFLICT when it is the current name of another deployment; then nothing has changed, and the transaction goes on. */
-static int check_name(struct store_transaction *tx, const char *name, const char *deployment_id, struct error **ret_error) {
+static int check_name(struct store_transaction *tx, const char *name, const char *deployment_id,
+                      struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
     int result = store_query(tx, &rows, ret_error,
                              "SELECT d.id, d.status FROM route_names n JOIN deployments d ON d.id = n.deployment_id "
@@ -23,7 +24,8 @@ static int check_name(struct store_transaction *tx, const char *name, const char
 }
 
 /* Makes `name` answer for the deployment as its current name. A former name of another deployment is taken over. */
-static int take_name(struct store_transaction *tx, const char *name, const char *deployment_id, struct error **ret_error) {
+static int take_name(struct store_transaction *tx, const char *name, const char *deployment_id,
+                     struct error **ret_error) {
     int result = check_name(tx, name, deployment_id, ret_error);
     if (result < 0) return result;
     if ((result = store_run(tx, NULL, ret_error, "UPDATE route_names SET is_current = 0 WHERE deployment_id = ?", "t",
@@ -56,24 +58,24 @@ static char *snapshot_deployment(const struct deployment *deployment) {
     return json_write(document, NULL);
 }
 
-static int restore_deployment(struct store_transaction *tx, const char *deployment_id, const char *name, yyjson_val *snapshot,
-                              struct error **ret_error) {
+static int restore_deployment(struct store_transaction *tx, const char *deployment_id, const char *name,
+                              yyjson_val *snapshot, struct error **ret_error) {
     int result = take_name(tx, name, deployment_id, ret_error);
     if (result < 0) return result;
-    return store_run(tx, NULL, ret_error,
-                     "UPDATE deployments SET name = ?, tags_json = ?, revision = ?, replicas = ?, cpu = ?, "
-                     "memory_bytes = ?, gpu = ? WHERE id = ?",
-                     "ttiidiit", name, yyjson_get_str(yyjson_obj_get(snapshot, "tags_json")),
-                     yyjson_get_sint(yyjson_obj_get(snapshot, "revision")),
-                     yyjson_get_sint(yyjson_obj_get(snapshot, "replicas")),
-                     yyjson_get_num(yyjson_obj_get(snapshot, "cpu")),
-                     yyjson_get_sint(yyjson_obj_get(snapshot, "memory_bytes")),
-                     yyjson_get_sint(yyjson_obj_get(snapshot, "gpu")), deployment_id);
+    return store_run(
+        tx, NULL, ret_error,
+        "UPDATE deployments SET name = ?, tags_json = ?, revision = ?, replicas = ?, cpu = ?, "
+        "memory_bytes = ?, gpu = ? WHERE id = ?",
+        "ttiidiit", name, yyjson_get_str(yyjson_obj_get(snapshot, "tags_json")),
+        yyjson_get_sint(yyjson_obj_get(snapshot, "revision")), yyjson_get_sint(yyjson_obj_get(snapshot, "replicas")),
+        yyjson_get_num(yyjson_obj_get(snapshot, "cpu")), yyjson_get_sint(yyjson_obj_get(snapshot, "memory_bytes")),
+        yyjson_get_sint(yyjson_obj_get(snapshot, "gpu")), deployment_id);
 }
 
-/* The name that an undone operation leaves: the one before, unless another deployment has taken it meanwhile. Borrowed. */
-static int choose_name(struct store_transaction *tx, const struct deployment *now, yyjson_val *undo, const char **ret_name,
-                       struct error **ret_error) {
+/* The name that an undone operation leaves: the one before, unless another deployment has taken it meanwhile. Borrowed.
+ */
+static int choose_name(struct store_transaction *tx, const struct deployment *now, yyjson_val *undo,
+                       const char **ret_name, struct error **ret_error) {
     struct error *error = NULL;
     *ret_name = yyjson_get_str(yyjson_obj_get(undo, "name"));
     int result = check_name(tx, *ret_name, now->id, &error);
@@ -82,8 +84,10 @@ static int choose_name(struct store_transaction *tx, const struct deployment *no
         *ret_name = now->name;
         return 0;
     }
-    if (result < 0 && ret_error) *ret_error = error;
-    else error_free(error);
+    if (result < 0 && ret_error)
+        *ret_error = error;
+    else
+        error_free(error);
     return result;
 }
 
@@ -95,8 +99,10 @@ static int drop_name_unless(struct store_transaction *tx, const char *deployment
                      deployment_id, name);
 }
 
-int operation_undo(struct store_transaction *tx, const struct task *task, const char *reason, struct error **ret_error) {
-    _cleanup_json_ yyjson_doc *document = task->undo_json ? yyjson_read(task->undo_json, strlen(task->undo_json), 0) : NULL;
+int operation_undo(struct store_transaction *tx, const struct task *task, const char *reason,
+                   struct error **ret_error) {
+    _cleanup_json_ yyjson_doc *document =
+        task->undo_json ? yyjson_read(task->undo_json, strlen(task->undo_json), 0) : NULL;
     yyjson_val *undo = yyjson_doc_get_root(document);
     if (!yyjson_is_obj(undo)) return 0;
     _cleanup_deployment_ struct deployment now = {0};
@@ -131,8 +137,9 @@ static int insert_revision(struct store_transaction *tx, const char *deployment_
 static int next_revision(struct store_transaction *tx, const char *deployment_id, int64_t *ret_number,
                          struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int result = store_query(tx, &rows, ret_error, "SELECT coalesce(max(number), 0) + 1 FROM revisions WHERE deployment_id = ?",
-                             "t", deployment_id);
+    int result =
+        store_query(tx, &rows, ret_error, "SELECT coalesce(max(number), 0) + 1 FROM revisions WHERE deployment_id = ?",
+                    "t", deployment_id);
     if (result < 0 || (result = store_next(rows, ret_error)) < 0) return result;
     *ret_number = store_number(rows, 0);
     return 0;
@@ -179,7 +186,8 @@ static int insert_task(struct controller *controller, struct store_transaction *
     }
     int result = task_insert(tx, controller->settings, &task, ret_error);
     if (result < 0) return result;
-    result = store_run(tx, NULL, ret_error, "UPDATE deployments SET task_id = ? WHERE id = ?", "tt", task.id, deployment_id);
+    result =
+        store_run(tx, NULL, ret_error, "UPDATE deployments SET task_id = ? WHERE id = ?", "tt", task.id, deployment_id);
     if (result < 0) return result;
     *ret_task = task;
     task = (struct task){0};
@@ -189,47 +197,51 @@ static int insert_task(struct controller *controller, struct store_transaction *
 /* CONFLICT when the deployment cannot take a new operation now. */
 static int check_is_free(struct store_transaction *tx, const struct deployment *deployment, struct error **ret_error) {
     if (deployment->status == DEPLOYMENT_INACTIVE)
-        return error_set(ret_error, ERROR_CONFLICT, "deployment %s was deleted: deploy the model anew with POST", deployment->name);
+        return error_set(ret_error, ERROR_CONFLICT, "deployment %s was deleted: deploy the model anew with POST",
+                         deployment->name);
     if (deployment->status == DEPLOYMENT_DELETING || deployment->status == DEPLOYMENT_DELETE_FAILED)
         return error_set(ret_error, ERROR_CONFLICT, "deployment %s is %s: only DELETE is possible", deployment->name,
                          deployment_status_name(deployment->status));
     _cleanup_task_ struct task running = {0};
     int result = task_find_unfinished(tx, deployment->id, NULL, &running, ret_error);
     if (result <= 0) return result;
-    return error_set(ret_error, ERROR_CONFLICT, "task %s (%s) of deployment %s is still running: wait for it or cancel it",
-                     running.id, running.kind, deployment->name);
+    return error_set(ret_error, ERROR_CONFLICT,
+                     "task %s (%s) of deployment %s is still running: wait for it or cancel it", running.id,
+                     running.kind, deployment->name);
 }
 
 /* ---- the operations ---- */
 
-int operation_create(struct controller *controller, struct store_transaction *tx, const struct deployment_request *request,
-                     const struct operation_origin *origin, struct task *ret_task, struct error **ret_error) {
+int operation_create(struct controller *controller, struct store_transaction *tx,
+                     const struct deployment_request *request, const struct operation_origin *origin,
+                     struct task *ret_task, struct error **ret_error) {
     char id[37];
     text_new_uuid(id);
     int64_t now = clock_wall_ms();
     int result = take_name(tx, request->name, id, ret_error);
     if (result < 0) return result;
-    result = store_run(tx, NULL, ret_error,
-                       "INSERT INTO deployments (id, name, status, revision, replicas, cpu, memory_bytes, gpu, tags_json, "
-                       "created_at, updated_at) VALUES (?, ?, 'creating', 1, ?, ?, ?, ?, ?, ?, ?)",
-                       "ttidiitii", id, request->name, request->replicas, request->cpu, request->memory_bytes, request->gpu,
-                       request->tags_json, now, now);
+    result =
+        store_run(tx, NULL, ret_error,
+                  "INSERT INTO deployments (id, name, status, revision, replicas, cpu, memory_bytes, gpu, tags_json, "
+                  "created_at, updated_at) VALUES (?, ?, 'creating', 1, ?, ?, ?, ?, ?, ?, ?)",
+                  "ttidiitii", id, request->name, request->replicas, request->cpu, request->memory_bytes, request->gpu,
+                  request->tags_json, now, now);
     if (result < 0 || (result = insert_revision(tx, id, 1, request, ret_error)) < 0) return result;
     result = insert_task(controller, tx, "deploy", id, request->name, 1, origin, NULL, ret_task, ret_error);
     if (result < 0) return result;
     return deployment_set_status(tx, id, DEPLOYMENT_CREATING, NULL, NULL, ret_task->id, ret_error);
 }
 
-int operation_deploy_again(struct controller *controller, struct store_transaction *tx, const struct deployment *deployment,
-                           const struct deployment_request *request, const struct operation_origin *origin,
-                           struct task *ret_task, struct error **ret_error) {
+int operation_deploy_again(struct controller *controller, struct store_transaction *tx,
+                           const struct deployment *deployment, const struct deployment_request *request,
+                           const struct operation_origin *origin, struct task *ret_task, struct error **ret_error) {
     int64_t revision = 0;
     int result = check_is_free(tx, deployment, ret_error);
     if (result < 0 || (result = next_revision(tx, deployment->id, &revision, ret_error)) < 0 ||
         (result = insert_revision(tx, deployment->id, revision, request, ret_error)) < 0 ||
         (result = set_wanted(tx, deployment->id, request, revision, ret_error)) < 0 ||
-        (result = insert_task(controller, tx, "deploy", deployment->id, deployment->name, revision, origin, NULL, ret_task,
-                              ret_error)) < 0)
+        (result = insert_task(controller, tx, "deploy", deployment->id, deployment->name, revision, origin, NULL,
+                              ret_task, ret_error)) < 0)
         return result;
     return deployment_set_status(tx, deployment->id, DEPLOYMENT_CREATING, NULL, NULL, ret_task->id, ret_error);
 }
@@ -252,10 +264,12 @@ int operation_update(struct controller *controller, struct store_transaction *tx
 }
 
 /* Whether what the PATCH adds fits: more replicas, or all of them anew when their resources change. */
-static int check_patch_fits(struct controller *controller, struct store_transaction *tx, const struct deployment *deployment,
-                            const struct deployment_patch *patch, struct error **ret_error) {
+static int check_patch_fits(struct controller *controller, struct store_transaction *tx,
+                            const struct deployment *deployment, const struct deployment_patch *patch,
+                            struct error **ret_error) {
     int64_t wanted = patch->has_replicas ? patch->replicas : deployment->replicas;
-    bool anew = patch->has_resources && (patch->memory_bytes != deployment->memory_bytes || patch->cpu != deployment->cpu);
+    bool anew =
+        patch->has_resources && (patch->memory_bytes != deployment->memory_bytes || patch->cpu != deployment->cpu);
     int64_t added = anew ? wanted : wanted - deployment->replicas;
     if (added <= 0) return 0;
     _cleanup_revision_ struct revision serving = {0};
@@ -284,8 +298,7 @@ int operation_patch(struct controller *controller, struct store_transaction *tx,
     if (!tags_only && !deployment->serving_revision)
         return error_set(ret_error, ERROR_CONFLICT, "nothing of deployment %s serves yet: PUT a model that does first",
                          deployment->name);
-    if (!tags_only && (result = check_patch_fits(controller, tx, deployment, patch, ret_error)) < 0)
-        return result;
+    if (!tags_only && (result = check_patch_fits(controller, tx, deployment, patch, ret_error)) < 0) return result;
     result = store_run(tx, NULL, ret_error,
                        "UPDATE deployments SET replicas = ?, cpu = ?, memory_bytes = ?, gpu = ?, tags_json = ?, "
                        "updated_at = ? WHERE id = ?",
@@ -300,7 +313,8 @@ int operation_patch(struct controller *controller, struct store_transaction *tx,
                          snapshot_deployment(deployment), ret_task, ret_error);
     if (result < 0) return result;
     if (tags_only) return task_set_status(tx, ret_task->id, TASK_DONE, NULL, NULL, ret_error);
-    return deployment_set_status(tx, deployment->id, DEPLOYMENT_UPDATING, deployment->message, NULL, ret_task->id, ret_error);
+    return deployment_set_status(tx, deployment->id, DEPLOYMENT_UPDATING, deployment->message, NULL, ret_task->id,
+                                 ret_error);
 }
 
 int operation_rollback(struct controller *controller, struct store_transaction *tx, const struct deployment *deployment,
@@ -309,12 +323,12 @@ int operation_rollback(struct controller *controller, struct store_transaction *
     if (result < 0) return result;
     _cleanup_rows_ struct store_rows *rows = NULL;
     result = store_query(tx, &rows, ret_error,
-                         "SELECT max(number) FROM revisions WHERE deployment_id = ? AND served = 1 AND number < ?", "ti",
-                         deployment->id, deployment->serving_revision);
+                         "SELECT max(number) FROM revisions WHERE deployment_id = ? AND served = 1 AND number < ?",
+                         "ti", deployment->id, deployment->serving_revision);
     if (result < 0 || (result = store_next(rows, ret_error)) < 0) return result;
     if (store_is_null(rows, 0))
-        return error_set(ret_error, ERROR_CONFLICT, "deployment %s has no revision below the serving one that has served",
-                         deployment->name);
+        return error_set(ret_error, ERROR_CONFLICT,
+                         "deployment %s has no revision below the serving one that has served", deployment->name);
     int64_t revision = store_number(rows, 0);
     if ((result = store_run(tx, NULL, ret_error, "UPDATE deployments SET revision = ? WHERE id = ?", "it", revision,
                             deployment->id)) < 0 ||
@@ -329,9 +343,10 @@ int operation_restart(struct controller *controller, struct store_transaction *t
     int result = check_is_free(tx, deployment, ret_error);
     if (result < 0) return result;
     if (!deployment->serving_revision)
-        return error_set(ret_error, ERROR_CONFLICT, "deployment %s has nothing that serves: PUT it instead", deployment->name);
-    result = insert_task(controller, tx, "restart", deployment->id, deployment->name, deployment->serving_revision, NULL,
-                         snapshot_deployment(deployment), ret_task, ret_error);
+        return error_set(ret_error, ERROR_CONFLICT, "deployment %s has nothing that serves: PUT it instead",
+                         deployment->name);
+    result = insert_task(controller, tx, "restart", deployment->id, deployment->name, deployment->serving_revision,
+                         NULL, snapshot_deployment(deployment), ret_task, ret_error);
     if (result < 0) return result;
     return deployment_set_status(tx, deployment->id, DEPLOYMENT_UPDATING, NULL, NULL, ret_task->id, ret_error);
 }
@@ -348,8 +363,8 @@ int operation_delete(struct controller *controller, struct store_transaction *tx
     result = insert_task(controller, tx, "delete", deployment->id, deployment->name, deployment->revision, origin, NULL,
                          ret_task, ret_error);
     if (result < 0) return result;
-    return deployment_set_status(tx, deployment->id, DEPLOYMENT_DELETING, origin ? origin->reason : NULL, NULL, ret_task->id,
-                                 ret_error);
+    return deployment_set_status(tx, deployment->id, DEPLOYMENT_DELETING, origin ? origin->reason : NULL, NULL,
+                                 ret_task->id, ret_error);
 }
 
 /* ---- restarting a task ---- */
@@ -361,20 +376,22 @@ static enum deployment_status status_during(const char *kind) {
     return DEPLOYMENT_UPDATING;
 }
 
-/* A refused or canceled operation was undone, and operation_undo() left in undo_json what it had set: it is set again, and
- * undo_json is once more what was before. */
+/* A refused or canceled operation was undone, and operation_undo() left in undo_json what it had set: it is set again,
+ * and undo_json is once more what was before. */
 static int redo(struct store_transaction *tx, const struct task *task, const struct deployment *deployment,
                 struct error **ret_error) {
     if (!task->undo_json || task->status == TASK_FAILED) return 0;
     _cleanup_json_ yyjson_doc *document = yyjson_read(task->undo_json, strlen(task->undo_json), 0);
     _cleanup_free_ char *undo = snapshot_deployment(deployment);
     yyjson_val *root = yyjson_doc_get_root(document);
-    int result = restore_deployment(tx, task->deployment_id, yyjson_get_str(yyjson_obj_get(root, "name")), root, ret_error);
+    int result =
+        restore_deployment(tx, task->deployment_id, yyjson_get_str(yyjson_obj_get(root, "name")), root, ret_error);
     if (result < 0) return result;
     return store_run(tx, NULL, ret_error, "UPDATE tasks SET undo_json = ? WHERE id = ?", "tt", undo, task->id);
 }
 
-/* A canceled deploy made its deployment inactive and freed the name: it takes it again. One that was deleted stays so. */
+/* A canceled deploy made its deployment inactive and freed the name: it takes it again. One that was deleted stays so.
+ */
 static int revive(struct store_transaction *tx, const struct task *task, const struct deployment *deployment,
                   struct error **ret_error) {
     if (text_equal(task->kind, "deploy")) return take_name(tx, deployment->name, deployment->id, ret_error);
@@ -384,17 +401,20 @@ static int revive(struct store_transaction *tx, const struct task *task, const s
 int operation_restart_task(struct controller *controller, struct store_transaction *tx, const struct task *task,
                            struct error **ret_error) {
     if (task->status != TASK_FAILED && task->status != TASK_REFUSED && task->status != TASK_CANCELED)
-        return error_set(ret_error, ERROR_CONFLICT, "task %s is %s: only failed, refused and canceled tasks are restarted",
-                         task->id, task_status_name(task->status));
+        return error_set(ret_error, ERROR_CONFLICT,
+                         "task %s is %s: only failed, refused and canceled tasks are restarted", task->id,
+                         task_status_name(task->status));
     if (!task->deployment_id)
         return error_set(ret_error, ERROR_CONFLICT, "task %s has no deployment to work on: send a new one", task->id);
     _cleanup_deployment_ struct deployment deployment = {0};
     int result = deployment_load(tx, task->deployment_id, &deployment, ret_error);
     if (result < 0) return result;
     if (!text_equal(deployment.task_id, task->id))
-        return error_set(ret_error, ERROR_CONFLICT, "task %s is not the newest operation of deployment %s: that is task %s",
-                         task->id, deployment.name, deployment.task_id);
-    if (deployment.status == DEPLOYMENT_INACTIVE && (result = revive(tx, task, &deployment, ret_error)) < 0) return result;
+        return error_set(ret_error, ERROR_CONFLICT,
+                         "task %s is not the newest operation of deployment %s: that is task %s", task->id,
+                         deployment.name, deployment.task_id);
+    if (deployment.status == DEPLOYMENT_INACTIVE && (result = revive(tx, task, &deployment, ret_error)) < 0)
+        return result;
     if ((result = redo(tx, task, &deployment, ret_error)) < 0) return result;
     int64_t now = clock_wall_ms();
     bool is_deploy = text_equal(task->kind, "deploy");
@@ -402,7 +422,8 @@ int operation_restart_task(struct controller *controller, struct store_transacti
     result = store_run(tx, NULL, ret_error,
                        "UPDATE tasks SET attempts = 0, cancel_requested = 0, state_json = NULL, deadline = ?, "
                        "step = CASE WHEN kind = 'delete' THEN step ELSE NULL END WHERE id = ?",
-                       "it", is_deploy ? now + (int64_t)controller->settings->deploy_pending_deadline_ms : (int64_t)0, task->id);
+                       "it", is_deploy ? now + (int64_t)controller->settings->deploy_pending_deadline_ms : (int64_t)0,
+                       task->id);
     if (result < 0 || (result = task_set_status(tx, task->id, TASK_PENDING, NULL, NULL, ret_error)) < 0) return result;
     return deployment_set_status(tx, deployment.id, status_during(task->kind), NULL, NULL, task->id, ret_error);
 }

@@ -1,5 +1,5 @@
-/* Rows of deployments, revisions and events: reading them into structs, and the two functions that change a deployment's
- * status and message. Everything happens in the caller's transaction. */
+/* Rows of deployments, revisions and events: reading them into structs, and the two functions that change a
+ * deployment's status and message. Everything happens in the caller's transaction. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,12 +42,12 @@ void deployment_clear(struct deployment *deployment) {
 }
 
 /* The columns of every query that deployment_from_row() reads. */
-#define DEPLOYMENT_COLUMNS                                                                                              \
-    "d.id, d.name, d.status, d.message, d.error_json, d.revision, d.serving_revision, d.replicas, d.cpu, "            \
-    "d.memory_bytes, d.gpu, d.tags_json, d.task_id, d.created_at, d.updated_at, d.deleted_at, r.model_uri, "          \
+#define DEPLOYMENT_COLUMNS                                                                                             \
+    "d.id, d.name, d.status, d.message, d.error_json, d.revision, d.serving_revision, d.replicas, d.cpu, "             \
+    "d.memory_bytes, d.gpu, d.tags_json, d.task_id, d.created_at, d.updated_at, d.deleted_at, r.model_uri, "           \
     "r.target_json, r.recipe_json, s.resolved_uri"
-#define DEPLOYMENT_TABLES                                                                       \
-    " FROM deployments d JOIN revisions r ON r.deployment_id = d.id AND r.number = d.revision " \
+#define DEPLOYMENT_TABLES                                                                                              \
+    " FROM deployments d JOIN revisions r ON r.deployment_id = d.id AND r.number = d.revision "                        \
     "LEFT JOIN revisions s ON s.deployment_id = d.id AND s.number = d.serving_revision "
 
 static int deployment_from_row(struct store_rows *rows, struct deployment *ret_deployment, struct error **ret_error) {
@@ -100,10 +100,11 @@ int deployment_load(struct store_transaction *tx, const char *id_or_name, struct
 }
 
 int deployment_list(struct store_transaction *tx, const char *status, int64_t limit, int64_t offset,
-                    struct deployment **ret_deployments, size_t *ret_count, int64_t *ret_total, struct error **ret_error) {
+                    struct deployment **ret_deployments, size_t *ret_count, int64_t *ret_total,
+                    struct error **ret_error) {
     _cleanup_rows_ struct store_rows *total = NULL;
-    int result = store_query(tx, &total, ret_error, "SELECT count(*) FROM deployments WHERE ? IS NULL OR status = ?", "tt",
-                             status, status);
+    int result = store_query(tx, &total, ret_error, "SELECT count(*) FROM deployments WHERE ? IS NULL OR status = ?",
+                             "tt", status, status);
     if (result < 0 || (result = store_next(total, ret_error)) < 0) return result;
     *ret_total = store_number(total, 0);
 
@@ -143,22 +144,22 @@ int deployment_set_status(struct store_transaction *tx, const char *deployment_i
                           struct error **ret_error) {
     _cleanup_free_ char *error_json = error ? json_from_error(error) : NULL;
     int64_t changes = 0, now = clock_wall_ms();
-    int result = store_run(tx, &changes, ret_error,
-                           "UPDATE deployments SET status = ?, message = ?, error_json = ?, updated_at = ?, "
-                           "deleted_at = CASE WHEN ? = 'inactive' THEN ? ELSE 0 END WHERE id = ?",
-                           "tttitit", status_names[status], message, error_json, now, status_names[status], now,
-                           deployment_id);
+    int result =
+        store_run(tx, &changes, ret_error,
+                  "UPDATE deployments SET status = ?, message = ?, error_json = ?, updated_at = ?, "
+                  "deleted_at = CASE WHEN ? = 'inactive' THEN ? ELSE 0 END WHERE id = ?",
+                  "tttitit", status_names[status], message, error_json, now, status_names[status], now, deployment_id);
     if (result < 0) return result;
     if (!changes) return error_set(ret_error, ERROR_NOT_FOUND, "no deployment %s", deployment_id);
-    _cleanup_free_ char *words = message ? text_format("%s: %s", status_names[status], message)
-                                         : text_copy(status_names[status]);
+    _cleanup_free_ char *words =
+        message ? text_format("%s: %s", status_names[status], message) : text_copy(status_names[status]);
     return event_add(tx, "deployment_status", deployment_id, task_id, words, error_json, ret_error);
 }
 
 int deployment_set_message(struct store_transaction *tx, const char *deployment_id, const char *message,
                            struct error **ret_error) {
-    int result = store_run(tx, NULL, ret_error, "UPDATE deployments SET message = ?, updated_at = ? WHERE id = ?", "tit",
-                           message, clock_wall_ms(), deployment_id);
+    int result = store_run(tx, NULL, ret_error, "UPDATE deployments SET message = ?, updated_at = ? WHERE id = ?",
+                           "tit", message, clock_wall_ms(), deployment_id);
     if (result < 0 || !message) return result;
     return event_add(tx, "deployment_status", deployment_id, NULL, message, NULL, ret_error);
 }
@@ -175,17 +176,19 @@ void revision_clear(struct revision *revision) {
     *revision = (struct revision){0};
 }
 
-int revision_load(struct store_transaction *tx, const char *deployment_id, int64_t number, struct revision *ret_revision,
-                  struct error **ret_error) {
+int revision_load(struct store_transaction *tx, const char *deployment_id, int64_t number,
+                  struct revision *ret_revision, struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int result = store_query(tx, &rows, ret_error,
-                             "SELECT deployment_id, number, served, created_at, model_uri, resolved_uri, package_digest, "
-                             "encoder_digest, target_json, recipe_json, facts_json FROM revisions "
-                             "WHERE deployment_id = ? AND number = ?",
-                             "ti", deployment_id, number);
+    int result =
+        store_query(tx, &rows, ret_error,
+                    "SELECT deployment_id, number, served, created_at, model_uri, resolved_uri, package_digest, "
+                    "encoder_digest, target_json, recipe_json, facts_json FROM revisions "
+                    "WHERE deployment_id = ? AND number = ?",
+                    "ti", deployment_id, number);
     if (result < 0 || (result = store_next(rows, ret_error)) < 0) return result;
     if (!result)
-        return error_set(ret_error, ERROR_NOT_FOUND, "no revision %lld of deployment %s", (long long)number, deployment_id);
+        return error_set(ret_error, ERROR_NOT_FOUND, "no revision %lld of deployment %s", (long long)number,
+                         deployment_id);
     *ret_revision = (struct revision){
         .deployment_id = store_text_copy(rows, 0),
         .number = store_number(rows, 1),
@@ -204,7 +207,8 @@ int revision_load(struct store_transaction *tx, const char *deployment_id, int64
 
 int event_add(struct store_transaction *tx, const char *kind, const char *deployment_id, const char *task_id,
               const char *message, const char *data_json, struct error **ret_error) {
-    return store_run(tx, NULL, ret_error,
-                     "INSERT INTO events (at, deployment_id, task_id, kind, message, data_json) VALUES (?, ?, ?, ?, ?, ?)",
-                     "ittttt", clock_wall_ms(), deployment_id, task_id, kind, message, data_json);
+    return store_run(
+        tx, NULL, ret_error,
+        "INSERT INTO events (at, deployment_id, task_id, kind, message, data_json) VALUES (?, ?, ?, ?, ?, ?)", "ittttt",
+        clock_wall_ms(), deployment_id, task_id, kind, message, data_json);
 }

@@ -51,9 +51,9 @@ void task_clear(struct task *task) {
     *task = (struct task){0};
 }
 
-#define TASK_COLUMNS                                                                                                      \
+#define TASK_COLUMNS                                                                                                       \
     "id, kind, status, step, attempts, deployment_id, revision, model_id, parent_id, parent_label, leader_id, undo_json, " \
-    "state_json, metadata_json, progress_done, progress_total, progress_rate, progress_failed, detail, error_json, "      \
+    "state_json, metadata_json, progress_done, progress_total, progress_rate, progress_failed, detail, error_json, "       \
     "cancel_requested, not_before, deadline, created_at, updated_at"
 
 static int task_from_row(struct store_rows *rows, struct task *ret_task, struct error **ret_error) {
@@ -115,11 +115,12 @@ int task_find_newest(struct store_transaction *tx, const char *kind, const char 
     return result < 0 ? result : first_task(rows, ret_task, ret_error);
 }
 
-int task_find_unfinished(struct store_transaction *tx, const char *deployment_id, const char *kind, struct task *ret_task,
-                         struct error **ret_error) {
+int task_find_unfinished(struct store_transaction *tx, const char *deployment_id, const char *kind,
+                         struct task *ret_task, struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
     int result = store_query(tx, &rows, ret_error,
-                             "SELECT " TASK_COLUMNS " FROM tasks WHERE deployment_id = ? AND status IN ('pending', 'processing') "
+                             "SELECT " TASK_COLUMNS
+                             " FROM tasks WHERE deployment_id = ? AND status IN ('pending', 'processing') "
                              "AND kind <> 'retire' AND leader_id IS NULL AND (? IS NULL OR kind = ?) "
                              "ORDER BY created_at DESC, rowid DESC LIMIT 1",
                              "ttt", deployment_id, kind, kind);
@@ -128,20 +129,20 @@ int task_find_unfinished(struct store_transaction *tx, const char *deployment_id
 
 int task_list(struct store_transaction *tx, const struct task_filter *filter, int64_t limit, int64_t offset,
               struct task **ret_tasks, size_t *ret_count, int64_t *ret_total, struct error **ret_error) {
-#define TASK_FILTER                                                                                            \
-    " FROM tasks WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR parent_id = ?3) " \
+#define TASK_FILTER                                                                                                    \
+    " FROM tasks WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR parent_id = ?3) "  \
     "AND (?4 IS NULL OR deployment_id = ?4) AND (?5 IS NULL OR collection = ?5)"
     _cleanup_rows_ struct store_rows *total = NULL;
-    int result = store_query(tx, &total, ret_error, "SELECT count(*)" TASK_FILTER, "ttttt", filter->kind, filter->status,
-                             filter->parent_id, filter->deployment_id, filter->collection);
+    int result = store_query(tx, &total, ret_error, "SELECT count(*)" TASK_FILTER, "ttttt", filter->kind,
+                             filter->status, filter->parent_id, filter->deployment_id, filter->collection);
     if (result < 0 || (result = store_next(total, ret_error)) < 0) return result;
     *ret_total = store_number(total, 0);
 
     _cleanup_rows_ struct store_rows *rows = NULL;
     result = store_query(tx, &rows, ret_error,
-                         "SELECT " TASK_COLUMNS TASK_FILTER " ORDER BY created_at DESC, id LIMIT ?6 OFFSET ?7", "tttttii",
-                         filter->kind, filter->status, filter->parent_id, filter->deployment_id, filter->collection, limit,
-                         offset);
+                         "SELECT " TASK_COLUMNS TASK_FILTER " ORDER BY created_at DESC, id LIMIT ?6 OFFSET ?7",
+                         "tttttii", filter->kind, filter->status, filter->parent_id, filter->deployment_id,
+                         filter->collection, limit, offset);
     if (result < 0) return result;
     struct task *tasks = mem_new_array((size_t)limit, struct task);
     size_t count = 0;
@@ -160,7 +161,8 @@ void task_list_free(struct task *tasks, size_t count) {
     free(tasks);
 }
 
-int task_insert(struct store_transaction *tx, const struct settings *settings, struct task *task, struct error **ret_error) {
+int task_insert(struct store_transaction *tx, const struct settings *settings, struct task *task,
+                struct error **ret_error) {
     char uuid[37];
     int64_t now = clock_wall_ms();
     if (!task->id) {
@@ -170,13 +172,14 @@ int task_insert(struct store_transaction *tx, const struct settings *settings, s
     task->status = TASK_PENDING;
     task->created_at = task->updated_at = now;
     if (text_equal(task->kind, "deploy")) task->deadline = now + (int64_t)settings->deploy_pending_deadline_ms;
-    int result = store_run(tx, NULL, ret_error,
-                           "INSERT INTO tasks (id, kind, status, deployment_id, revision, model_id, parent_id, parent_label, "
-                           "leader_id, undo_json, metadata_json, not_before, deadline, created_at, updated_at) "
-                           "VALUES (?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                           "tttittttttiiii", task->id, task->kind, task->deployment_id, task->revision, task->model_id,
-                           task->parent_id, task->parent_label, task->leader_id, task->undo_json, task->metadata_json,
-                           task->not_before, task->deadline, now, now);
+    int result =
+        store_run(tx, NULL, ret_error,
+                  "INSERT INTO tasks (id, kind, status, deployment_id, revision, model_id, parent_id, parent_label, "
+                  "leader_id, undo_json, metadata_json, not_before, deadline, created_at, updated_at) "
+                  "VALUES (?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                  "tttittttttiiii", task->id, task->kind, task->deployment_id, task->revision, task->model_id,
+                  task->parent_id, task->parent_label, task->leader_id, task->undo_json, task->metadata_json,
+                  task->not_before, task->deadline, now, now);
     if (result < 0) return error_wrap(ret_error, "record the task %s", task->id);
     return event_add(tx, "task_status", task->deployment_id, task->id, "pending", NULL, ret_error);
 }
@@ -185,8 +188,8 @@ static int set_one_status(struct store_transaction *tx, const char *task_id, con
                           const char *error_json, struct error **ret_error) {
     int64_t changes = 0;
     int result = store_run(tx, &changes, ret_error,
-                           "UPDATE tasks SET status = ?, detail = ?, error_json = ?, updated_at = ? WHERE id = ?", "tttit",
-                           status, detail, error_json, clock_wall_ms(), task_id);
+                           "UPDATE tasks SET status = ?, detail = ?, error_json = ?, updated_at = ? WHERE id = ?",
+                           "tttit", status, detail, error_json, clock_wall_ms(), task_id);
     if (result < 0) return result;
     if (!changes) return error_set(ret_error, ERROR_NOT_FOUND, "no task %s", task_id);
     _cleanup_free_ char *words = detail ? text_format("%s: %s", status, detail) : text_copy(status);
@@ -200,8 +203,9 @@ static int set_one_status(struct store_transaction *tx, const char *task_id, con
 static int load_followers(struct store_transaction *tx, const char *task_id, char ***ret_ids, size_t *ret_count,
                           struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int result = store_query(tx, &rows, ret_error,
-                             "SELECT id FROM tasks WHERE leader_id = ? AND status IN ('pending', 'processing')", "t", task_id);
+    int result =
+        store_query(tx, &rows, ret_error,
+                    "SELECT id FROM tasks WHERE leader_id = ? AND status IN ('pending', 'processing')", "t", task_id);
     if (result < 0) return result;
     char **ids = NULL;
     size_t count = 0;

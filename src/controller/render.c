@@ -75,8 +75,8 @@ int render_deployment(struct controller *controller, struct store_transaction *t
 static int add_children(struct store_transaction *tx, const char *task_id, yyjson_mut_doc *document,
                         yyjson_mut_val *object, struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int result = store_query(tx, &rows, ret_error, "SELECT id FROM tasks WHERE parent_id = ? ORDER BY created_at, id", "t",
-                             task_id);
+    int result = store_query(tx, &rows, ret_error, "SELECT id FROM tasks WHERE parent_id = ? ORDER BY created_at, id",
+                             "t", task_id);
     if (result < 0) return result;
     yyjson_mut_val *children = yyjson_mut_obj_add_arr(document, object, "children");
     while ((result = store_next(rows, ret_error)) > 0)

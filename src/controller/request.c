@@ -59,8 +59,8 @@ static int check_environment(yyjson_val *environment, const char *where, struct 
 
 /* What of a target configuration has a type, and which values are known. */
 static int check_target(yyjson_val *target, const char *where, int64_t *ret_replicas, struct error **ret_error) {
-    static const char *const known[] = {"type", "target", "serving_image", "replicas", "port", "strategy", "env",
-                                        "input_uri", "output_uri", "format", "batch_size", "on_error"};
+    static const char *const known[] = {"type", "target",    "serving_image", "replicas", "port",       "strategy",
+                                        "env",  "input_uri", "output_uri",    "format",   "batch_size", "on_error"};
     int result = json_check_fields(target, where, known, ARRAY_SIZE(known), ret_error);
     if (result < 0) return result;
     const char *type = NULL, *name = "local", *strategy = "rolling", *text = NULL;
@@ -71,7 +71,8 @@ static int check_target(yyjson_val *target, const char *where, int64_t *ret_repl
         (result = json_get_text(target, where, "strategy", false, &strategy, ret_error)) < 0 ||
         (result = json_get_text(target, where, "serving_image", false, &text, ret_error)) < 0 ||
         (result = json_get_number(target, where, "port", false, 1, 65535, &number, ret_error)) < 0 ||
-        (result = json_get_number(target, where, "replicas", false, 1, REPLICAS_MAXIMUM, ret_replicas, ret_error)) < 0 ||
+        (result = json_get_number(target, where, "replicas", false, 1, REPLICAS_MAXIMUM, ret_replicas, ret_error)) <
+            0 ||
         (result = json_get_object(target, where, "env", false, &environment, ret_error)) < 0)
         return result;
     if (text_equal(type, "batch_inference_job"))
@@ -81,8 +82,8 @@ static int check_target(yyjson_val *target, const char *where, int64_t *ret_repl
         return error_set(ret_error, ERROR_CONFIGURATION,
                          "%s.type must be api_service or batch_inference_job, not \"%.64s\"", where, type);
     if (!text_equal(strategy, "rolling") && !text_equal(strategy, "recreate"))
-        return error_set(ret_error, ERROR_CONFIGURATION, "%s.strategy must be rolling or recreate, not \"%.64s\"", where,
-                         strategy);
+        return error_set(ret_error, ERROR_CONFIGURATION, "%s.strategy must be rolling or recreate, not \"%.64s\"",
+                         where, strategy);
     if (environment && (result = check_environment(environment, where, ret_error)) < 0) return result;
     static const char *const batch_only[] = {"input_uri", "output_uri", "format", "batch_size", "on_error"};
     for (size_t i = 0; i < ARRAY_SIZE(batch_only); i++)
@@ -108,8 +109,8 @@ static int parse_target(yyjson_val *object, const char *where, bool required, st
     return result;
 }
 
-/* What cannot get better by waiting is refused at once: a link out of the folder, a device in it. What is merely not there
- * is for the task to find out, since it may come. */
+/* What cannot get better by waiting is refused at once: a link out of the folder, a device in it. What is merely not
+ * there is for the task to find out, since it may come. */
 static int check_content(const struct registry_ops *back_end, const struct registry_context *registry, const char *uri,
                          struct error **ret_error) {
     struct registry_resolution resolution = {0};
@@ -127,7 +128,8 @@ static int check_content(const struct registry_ops *back_end, const struct regis
     return result;
 }
 
-static int check_uri(const struct registry_context *registry, const char *where, const char *uri, struct error **ret_error) {
+static int check_uri(const struct registry_context *registry, const char *where, const char *uri,
+                     struct error **ret_error) {
     const struct registry_ops *back_end = NULL;
     int result = registry_find(uri, &back_end, ret_error);
     if (result >= 0) result = back_end->check(registry, uri, ret_error);
@@ -153,8 +155,8 @@ static int parse_optional_objects(yyjson_val *object, const char *where, struct 
 static int parse_fields(yyjson_val *object, const char *where, enum request_form form,
                         const struct registry_context *registry, struct deployment_request *request,
                         struct error **ret_error) {
-    static const char *const known[] = {"model_uri",           "deployment_target_config", "resource_allocation", "tags",
-                                        "recipe", "deployment_name"};
+    static const char *const known[] = {"model_uri", "deployment_target_config", "resource_allocation", "tags",
+                                        "recipe",    "deployment_name"};
     bool whole = form == REQUEST_WHOLE;
     int result = json_check_fields(object, where, known, ARRAY_SIZE(known) - !whole, ret_error);
     if (result < 0) return result;
@@ -163,10 +165,11 @@ static int parse_fields(yyjson_val *object, const char *where, enum request_form
         (result = json_get_text(object, where, "model_uri", whole, &uri, ret_error)) < 0)
         return result;
     if (whole && (!text_is_name(name) || text_is_uuid(name)))
-        return error_set(ret_error, ERROR_CONFIGURATION,
-                         "deployment_name must be letters, digits, '.', '_' and '-', begin with a letter or digit, have "
-                         "at most 128 characters and not the shape of a UUID; it is \"%.128s\"",
-                         name);
+        return error_set(
+            ret_error, ERROR_CONFIGURATION,
+            "deployment_name must be letters, digits, '.', '_' and '-', begin with a letter or digit, have "
+            "at most 128 characters and not the shape of a UUID; it is \"%.128s\"",
+            name);
     request->name = text_copy(name);
     request->model_uri = text_copy(uri);
     if ((result = parse_target(object, where, whole, request, ret_error)) < 0) return result;
@@ -174,8 +177,9 @@ static int parse_fields(yyjson_val *object, const char *where, enum request_form
     return uri ? check_uri(registry, where, uri, ret_error) : 0;
 }
 
-int request_parse(yyjson_val *object, const char *where, enum request_form form, const struct registry_context *registry,
-                  struct deployment_request *ret_request, struct error **ret_error) {
+int request_parse(yyjson_val *object, const char *where, enum request_form form,
+                  const struct registry_context *registry, struct deployment_request *ret_request,
+                  struct error **ret_error) {
     _cleanup_request_ struct deployment_request request = {.replicas = 1};
     int result = parse_fields(object, where, form, registry, &request, ret_error);
     if (result < 0) return result;
@@ -195,7 +199,8 @@ int request_parse_patch(yyjson_val *object, struct deployment_patch *ret_patch, 
     yyjson_val *resources = NULL, *tags = NULL;
     int result;
     if ((result = json_check_fields(object, "", known, ARRAY_SIZE(known), ret_error)) < 0 ||
-        (result = json_get_number(object, "", "replicas", false, 1, REPLICAS_MAXIMUM, &patch.replicas, ret_error)) < 0 ||
+        (result = json_get_number(object, "", "replicas", false, 1, REPLICAS_MAXIMUM, &patch.replicas, ret_error)) <
+            0 ||
         (result = json_get_object(object, "", "resource_allocation", false, &resources, ret_error)) < 0 ||
         (result = json_get_object(object, "", "tags", false, &tags, ret_error)) < 0)
         return result;

@@ -1,15 +1,15 @@
-/* DeploymentRequest: from JSON to a checked struct. Everything that can be known from the request alone is checked here,
- * so that a bad one is a 400 and changes nothing. Strings are owned by the request (request_clear). */
+/* DeploymentRequest: from JSON to a checked struct. Everything that can be known from the request alone is checked
+ * here, so that a bad one is a 400 and changes nothing. Strings are owned by the request (request_clear). */
 #pragma once
 #include "base/json.h"
 #include "registry/registry.h"
 
 struct deployment_request {
-    char *name;        /* NULL in `config` of the model-level routes until the id fills it */
-    char *model_uri;   /* NULL only where the caller allows it */
+    char *name; /* NULL in `config` of the model-level routes until the id fills it */
+    char *model_uri; /* NULL only where the caller allows it */
     char *target_json; /* deployment_target_config as given, canonical */
     char *recipe_json; /* or NULL */
-    char *tags_json;   /* "{}" when not given */
+    char *tags_json; /* "{}" when not given */
     int64_t replicas, memory_bytes, gpu;
     double cpu;
 };
@@ -17,11 +17,12 @@ void request_clear(struct deployment_request *request);
 #define _cleanup_request_ __attribute__((cleanup(request_clear)))
 
 enum request_form {
-    REQUEST_WHOLE,        /* POST, PUT: name, URI and target are required */
+    REQUEST_WHOLE, /* POST, PUT: name, URI and target are required */
     REQUEST_MODEL_CONFIG, /* `config` of /deploy: no name allowed, everything optional */
 };
-int request_parse(yyjson_val *object, const char *where, enum request_form form, const struct registry_context *registry,
-                  struct deployment_request *ret_request, struct error **ret_error);
+int request_parse(yyjson_val *object, const char *where, enum request_form form,
+                  const struct registry_context *registry, struct deployment_request *ret_request,
+                  struct error **ret_error);
 
 /* PATCH: only what is given. */
 struct deployment_patch {

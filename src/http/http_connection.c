@@ -488,7 +488,6 @@ static bool step_await_answer(struct http_connection *connection) {
 }
 
 static bool step_discard_body(struct http_connection *connection) {
-    if (connection->wants_continue) connection->keep_alive = false; /* whether the body comes is the client's guess */
     if (connection->keep_alive) {
         switch (next_event(connection)) {
         case HTTP_EVENT_MORE: return false;

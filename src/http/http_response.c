@@ -166,9 +166,10 @@ void http_send_problem(struct http_connection *connection, int status, const cha
     const struct http_server_config *config = &connection->server->config;
     struct http_header header = {"Content-Type", "application/problem+json"};
     size_t size;
-    char *document = connection->is_request_open && config->handler->write_refusal
-                         ? config->handler->write_refusal(&connection->request, error, &header.value, &size, config->context)
-                         : http_problem_document(error, &size);
+    char *document =
+        connection->is_request_open && config->handler->write_refusal
+            ? config->handler->write_refusal(&connection->request, error, &header.value, &size, config->context)
+            : http_problem_document(error, &size);
     send_whole(connection, status, &header, 1, document, size, free);
     error_free(error);
 }

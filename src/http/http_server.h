@@ -57,7 +57,8 @@ struct http_handler {
      * that do not stream. */
     void (*on_writable)(struct http_request *request, void *context);
     /* The server itself refuses a request whose head it has offered (its body is too large, too slow, malformed): the
-     * body of that answer as the request's clients expect it, freed by the server. Optional: without it problem+json. */
+     * body of that answer as the request's clients expect it, freed by the server. Optional: without it problem+json.
+     */
     char *(*write_refusal)(const struct http_request *request, const struct error *error, const char **ret_content_type,
                            size_t *ret_size, void *context);
 };

@@ -53,7 +53,7 @@ struct registry_context {
 struct registry_ops {
     const char *name;
     const char *const *schemes; /* ended by NULL; "" stands for a bare path */
-    bool is_local;              /* resolve() asks no network: it is then called for a request, too */
+    bool is_local; /* resolve() asks no network: it is then called for a request, too */
     /* Cheap and local: is this URI well-formed and allowed? Called when a request comes in. CONFIGURATION otherwise. */
     int (*check)(const struct registry_context *context, const char *uri, struct error **ret_error);
     int (*resolve)(const struct registry_context *context, const char *uri, struct registry_resolution *ret_resolution,

@@ -6,9 +6,11 @@
  * against the fixed cost of a run) under two ceilings. A group is one call of `run`. What comes in during a round goes
  * into the next.
  *
- * A unit alone never waits. After a round of several, the thread lingers at most 2 % of the time that round took for as
- * many units to be there again: closed-loop clients, all answered at the same moment, would otherwise fall into two
- * half batches that alternate. A request that was abandoned is dropped before it runs. When a group of several fails,
+ * A unit alone never waits. After a round, the thread lingers for as many to be there as that round had and as were
+ * waiting when it ended: closed-loop clients, all answered at the same moment, would otherwise fall into two half batches
+ * that alternate, and stay in them. It lingers at most 2 % of the time that the round took since something last came in or
+ * went out, and at most three times that in all: writing the answers of a round and reading the next requests is itself
+ * some percent of a round where one core does it all, and it is work, not waiting. A request that was abandoned is dropped before it runs. When a group of several fails,
  * its units run again alone, so that one bad request does not fail its neighbours.
  *
  * Threads: submit and abandon from any thread; run and finished are called on the inference thread.
@@ -67,6 +69,8 @@ struct batcher *batcher_new(const struct batch_config *config);
 /* Ends the thread after what is queued has run. */
 void batcher_free(struct batcher *batcher);
 void batcher_submit(struct batcher *batcher, struct batch_request *request);
+/* Tells that answers have gone out, so that the thread lingers on. From any thread. */
+void batcher_stir(struct batcher *batcher);
 static inline void batch_abandon(struct batch_request *request) {
     atomic_store(&request->abandoned, true);
 }

@@ -12,6 +12,7 @@
  * for about this many tokens more. */
 #define RUN_OVERHEAD_TOKENS 24
 #define LINGER_SHARE 50 /* one part in fifty of the round's time: 2 % */
+#define LINGER_TOTAL 3 /* times that, however many come in meanwhile */
 
 struct batcher {
     struct batch_config config;
@@ -21,7 +22,9 @@ struct batcher {
     pthread_cond_t wake;
     struct batch_request *first, **last; /* waiting or partly taken, oldest first */
     size_t waiting; /* units not yet taken */
-    size_t wanted; /* waiting units that end the sleep */
+    size_t waiting_rows; /* of those */
+    size_t wanted_rows; /* so many waiting end the sleep */
+    uint64_t stirred_us; /* when something last came in or went out */
     bool stopping;
     struct batch_unit **round; /* only the thread's */
     size_t *ends;
@@ -88,7 +91,7 @@ static void unlink_request(struct batcher *batcher, struct batch_request **link)
 
 /* Takes a round: one unit of each request in turn, oldest first, up to the ceiling of rows. Requests whose units have
  * all been taken leave the queue; abandoned ones that have nothing running leave it too, onto *ret_dropped. */
-static size_t take_round(struct batcher *batcher, struct batch_request **ret_dropped) {
+static size_t take_round(struct batcher *batcher, struct batch_request **ret_dropped, size_t *ret_rows) {
     size_t count = 0, rows = 0;
     *ret_dropped = NULL;
     while (batcher->first && rows < batcher->config.rows_maximum && count < BATCH_PLAN_MAXIMUM) {
@@ -97,8 +100,9 @@ static size_t take_round(struct batcher *batcher, struct batch_request **ret_dro
             if (atomic_load(&request->abandoned)) {
                 size_t untaken = request->unit_count - request->taken;
                 batcher->waiting -= untaken;
+                while (request->taken < request->unit_count)
+                    batcher->waiting_rows -= request->units[request->taken++].rows;
                 request->unfinished -= untaken;
-                request->taken = request->unit_count;
                 unlink_request(batcher, link);
                 if (request->unfinished == 0) {
                     request->next = *ret_dropped;
@@ -110,6 +114,7 @@ static size_t take_round(struct batcher *batcher, struct batch_request **ret_dro
             struct batch_unit *unit = &request->units[request->taken++];
             batcher->round[count++] = unit;
             batcher->waiting--;
+            batcher->waiting_rows -= unit->rows;
             rows += unit->rows;
             if (request->taken == request->unit_count)
                 unlink_request(batcher, link);
@@ -118,6 +123,7 @@ static size_t take_round(struct batcher *batcher, struct batch_request **ret_dro
         }
     }
     atomic_store(&batcher->statistics.queued_units, batcher->waiting);
+    *ret_rows = rows;
     return count;
 }
 
@@ -183,44 +189,61 @@ static void run_units(struct batcher *batcher, struct batch_unit **units, size_t
     for (size_t i = wanted; i < count; i++) finish_unit(batcher, units[i]);
 }
 
-/* Waits until there is work; false when there is none and there will be none. `linger_us`: how long to wait for
- * `wanted` units before taking what is there. */
-static bool wait_for_work(struct batcher *batcher, uint64_t linger_us, size_t wanted) {
-    if (linger_us && batcher->waiting < wanted && !batcher->stopping) {
-        uint64_t deadline_us = clock_monotonic_us() + linger_us;
-        struct timespec deadline = {(time_t)(deadline_us / 1000000), (long)(deadline_us % 1000000 * 1000)};
-        batcher->wanted = wanted;
-        while (batcher->waiting < wanted && !batcher->stopping)
-            if (pthread_cond_timedwait(&batcher->wake, &batcher->lock, &deadline)) break;
+/* Waits for `wanted_rows`, as long as something came in or went out within the last `linger_us`. Submissions below that
+ * number do not wake this thread: it looks at what they left when its time is up. */
+static void linger(struct batcher *batcher, uint64_t linger_us, size_t wanted_rows) {
+    uint64_t begin_us = clock_monotonic_us(), now_us = begin_us, last_us = begin_us + LINGER_TOTAL * linger_us;
+    batcher->stirred_us = begin_us;
+    batcher->wanted_rows = wanted_rows;
+    while (batcher->waiting_rows < wanted_rows && !batcher->stopping) {
+        uint64_t end_us = batcher->stirred_us + linger_us;
+        if (end_us > last_us) end_us = last_us;
+        if (now_us >= end_us) break;
+        struct timespec deadline = {(time_t)(end_us / 1000000), (long)(end_us % 1000000 * 1000)};
+        pthread_cond_timedwait(&batcher->wake, &batcher->lock, &deadline);
+        now_us = clock_monotonic_us();
     }
-    batcher->wanted = 1;
+    batcher->wanted_rows = 1;
+}
+
+/* Waits until there is work; false when there is none and there will be none. */
+static bool wait_for_work(struct batcher *batcher) {
     while (!batcher->first && !batcher->stopping) pthread_cond_wait(&batcher->wake, &batcher->lock);
     return batcher->first;
 }
 
+static void give_back(struct batcher *batcher, struct batch_request *dropped) {
+    while (dropped) {
+        struct batch_request *request = dropped;
+        dropped = request->next;
+        request->next = NULL;
+        batcher->config.finished(batcher->config.context, request);
+    }
+}
+
+static void run_round(struct batcher *batcher, size_t count) {
+    size_t groups = count ? batch_plan(&batcher->config, batcher->round, count, batcher->ends) : 0;
+    for (size_t i = 0, at = 0; i < groups; at = batcher->ends[i++])
+        run_units(batcher, batcher->round + at, batcher->ends[i] - at);
+}
+
 static void *infer(void *context) {
     struct batcher *batcher = context;
-    uint64_t linger_us = 0;
-    size_t wanted = 1;
+    const struct batch_config *config = &batcher->config;
     pthread_mutex_lock(&batcher->lock);
-    while (wait_for_work(batcher, linger_us, wanted)) {
+    while (wait_for_work(batcher)) {
         struct batch_request *dropped;
-        size_t count = take_round(batcher, &dropped);
+        size_t rows, count = take_round(batcher, &dropped, &rows);
         pthread_mutex_unlock(&batcher->lock);
-        while (dropped) {
-            struct batch_request *request = dropped;
-            dropped = request->next;
-            request->next = NULL;
-            batcher->config.finished(batcher->config.context, request);
-        }
-        uint64_t begin = clock_monotonic_us();
-        size_t groups = count ? batch_plan(&batcher->config, batcher->round, count, batcher->ends) : 0;
-        for (size_t i = 0, at = 0; i < groups; at = batcher->ends[i++])
-            run_units(batcher, batcher->round + at, batcher->ends[i] - at);
-        bool several = batcher->config.together && count > 1;
-        linger_us = several ? (clock_monotonic_us() - begin) / LINGER_SHARE : 0;
-        wanted = several ? count : 1;
+        give_back(batcher, dropped);
+        uint64_t begin_us = clock_monotonic_us();
+        run_round(batcher, count);
+        uint64_t took_us = clock_monotonic_us() - begin_us;
         pthread_mutex_lock(&batcher->lock);
+        /* Who was just answered may ask again and go with those who wait already. */
+        size_t wanted_rows = rows + batcher->waiting_rows;
+        if (wanted_rows > config->rows_maximum) wanted_rows = config->rows_maximum;
+        if (config->together && wanted_rows > 1) linger(batcher, took_us / LINGER_SHARE, wanted_rows);
     }
     pthread_mutex_unlock(&batcher->lock);
     return NULL;
@@ -232,7 +255,7 @@ struct batcher *batcher_new(const struct batch_config *config) {
     struct batcher *batcher = mem_new(struct batcher);
     batcher->config = *config;
     batcher->last = &batcher->first;
-    batcher->wanted = 1;
+    batcher->wanted_rows = 1;
     batcher->round = mem_new_array(BATCH_PLAN_MAXIMUM, struct batch_unit *);
     batcher->ends = mem_new_array(BATCH_PLAN_MAXIMUM, size_t);
     pthread_condattr_t monotonic;
@@ -265,7 +288,11 @@ static int compare_longest_first(const void *left, const void *right) {
 }
 
 void batcher_submit(struct batcher *batcher, struct batch_request *request) {
-    for (size_t i = 0; i < request->unit_count; i++) request->units[i].request = request;
+    size_t rows = 0;
+    for (size_t i = 0; i < request->unit_count; i++) {
+        request->units[i].request = request;
+        rows += request->units[i].rows;
+    }
     /* Neighbours in the queue are then of like length, also where a request is larger than a round. */
     if (request->unit_count > 1)
         qsort(request->units, request->unit_count, sizeof *request->units, compare_longest_first);
@@ -274,14 +301,22 @@ void batcher_submit(struct batcher *batcher, struct batch_request *request) {
     request->next = NULL;
     request->queued_us = clock_monotonic_us();
     pthread_mutex_lock(&batcher->lock);
+    batcher->stirred_us = request->queued_us;
     *batcher->last = request;
     batcher->last = &request->next;
     batcher->waiting += request->unit_count;
+    batcher->waiting_rows += rows;
     atomic_store(&batcher->statistics.queued_units, batcher->waiting);
     bool enough = batcher->waiting >= batcher->wanted;
     pthread_mutex_unlock(&batcher->lock);
     if (enough)
         pthread_cond_signal(&batcher->wake); /* after the unlock, or who wakes up would wait for the lock at once */
+}
+
+void batcher_stir(struct batcher *batcher) {
+    pthread_mutex_lock(&batcher->lock);
+    batcher->stirred_us = clock_monotonic_us();
+    pthread_mutex_unlock(&batcher->lock);
 }
 
 const struct batch_statistics *batcher_statistics(const struct batcher *batcher) {

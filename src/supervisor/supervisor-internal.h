@@ -208,8 +208,8 @@ int options_read(struct settings *settings, int argc, char **argv, struct error 
 
 /* supervisor_start.c: everything that is checked and taken before the first fork. Returns an enum serve_exit; the error
  * is set unless it is SERVE_EXIT_OK. */
-/* supervisor_confinement.c: SERVE_EXIT_CONFINEMENT when the kernel lacks a piece and the settings ask for all; otherwise
- * a warning names it. */
+/* supervisor_confinement.c: SERVE_EXIT_CONFINEMENT when the kernel lacks a piece and the settings ask for all;
+ * otherwise a warning names it. */
 int confinement_check(const struct settings *settings, struct error **ret_error);
 int start_prepare(struct supervisor *supervisor, struct error **ret_error);
 void start_release(struct supervisor *supervisor);

@@ -11,8 +11,9 @@
 #include "target/target.h"
 #include "wire/wire.h"
 
-#define DEFAULT_SHARE 80 /* percent of the machine's memory: the rest is for the system, the page cache and ourselves  \
-                          */
+#define DEFAULT_SHARE                                                                                                  \
+    80 /* percent of the machine's memory: the rest is for the system, the page cache and ourselves                    \
+        */
 
 struct target {
     int (*say)(const struct wire_message *message, void *context, struct error **ret_error);

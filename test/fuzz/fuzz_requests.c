@@ -1,5 +1,5 @@
-/* The bodies of control requests: DeploymentRequest (whole, as a model's config) and PATCH. Whatever comes in, a request is
- * either refused with an error or complete. */
+/* The bodies of control requests: DeploymentRequest (whole, as a model's config) and PATCH. Whatever comes in, a
+ * request is either refused with an error or complete. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -20,8 +20,9 @@ static void assert_malformed(const char *json, size_t size) {
 
 static void malformed_json_is_refused(void **state) {
     (void)state;
-    static const char *const bad[] = {"", "{", "{\"a\":}", "[1,]", "{\"a\":1,}", "NaN", "{\"a\":Infinity}", "\"\xff\"",
-                                      "{\"a\":1}x", "{'a':1}", "// c\n1", "\"\\ud800\""};
+    static const char *const bad[] = {"",           "{",       "{\"a\":}",         "[1,]",
+                                      "{\"a\":1,}", "NaN",     "{\"a\":Infinity}", "\"\xff\"",
+                                      "{\"a\":1}x", "{'a':1}", "// c\n1",          "\"\\ud800\""};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) assert_malformed(bad[i], strlen(bad[i]));
     assert_malformed("\0", 1);
 }
@@ -43,7 +44,8 @@ static void nesting_has_a_ceiling(void **state) {
 
 static void the_canonical_form_does_not_depend_on_order(void **state) {
     (void)state;
-    static const char *const forms[] = {"{\"b\":[1,{\"y\":2,\"x\":1}],\"a\":\"q\"}", " { \"a\" : \"q\", \"b\":[1,{\"x\":1,\"y\":2}] }"};
+    static const char *const forms[] = {"{\"b\":[1,{\"y\":2,\"x\":1}],\"a\":\"q\"}",
+                                        " { \"a\" : \"q\", \"b\":[1,{\"x\":1,\"y\":2}] }"};
     for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
         _cleanup_json_ yyjson_doc *document = NULL;
         assert_int_equal(json_parse(forms[i], strlen(forms[i]), &document, NULL), 0);

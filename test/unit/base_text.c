@@ -33,7 +33,8 @@ static void durations_are_read_with_their_units(void **state) {
 static void utf8_is_checked_as_the_standard_says(void **state) {
     (void)state;
     assert_true(text_is_utf8("a\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", 10));
-    static const char *const bad[] = {"\x80", "\xc0\xaf", "\xc3", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe0\x80\x80", "\xff"};
+    static const char *const bad[] = {"\x80",         "\xc0\xaf", "\xc3", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+                                      "\xe0\x80\x80", "\xff"};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) assert_false(text_is_utf8(bad[i], strlen(bad[i])));
     assert_false(text_is_utf8("a\0b", 3));
 }

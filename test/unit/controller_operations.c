@@ -85,7 +85,8 @@ static struct deployment load(struct bench *bench, const char *id_or_name) {
     return deployment;
 }
 
-static int update(struct bench *bench, const char *id, const struct deployment_request *request, struct task *ret_task) {
+static int update(struct bench *bench, const char *id, const struct deployment_request *request,
+                  struct task *ret_task) {
     _cleanup_deployment_ struct deployment deployment = load(bench, id);
     struct store_transaction *tx = begin(bench);
     int result = operation_update(&bench->controller, tx, &deployment, request, ret_task, NULL);

@@ -1,4 +1,5 @@
-/* What a DeploymentRequest may say: every bad one is a CONFIGURATION error that names the field, and changes nothing. */
+/* What a DeploymentRequest may say: every bad one is a CONFIGURATION error that names the field, and changes nothing.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -39,13 +40,14 @@ static void a_whole_request_is_read(void **state) {
     (void)state;
     _cleanup_request_ struct deployment_request request = {0};
     _cleanup_free_ char *message = NULL;
-    assert_int_equal(parse("{\"deployment_name\":\"minilm-v1.2_x\",\"model_uri\":\"/models/m\","
-                           "\"deployment_target_config\":{\"type\":\"api_service\",\"replicas\":3,\"strategy\":\"recreate\","
-                           "\"port\":8080,\"env\":{\"A\":\"b\"}},"
-                           "\"resource_allocation\":{\"cpu\":1.5,\"memory\":\"2Gi\",\"gpu\":1},\"tags\":{\"a\":[1]},"
-                           "\"recipe\":{\"pooling\":\"cls\"}}",
-                           REQUEST_WHOLE, &request, &message),
-                     0);
+    assert_int_equal(
+        parse("{\"deployment_name\":\"minilm-v1.2_x\",\"model_uri\":\"/models/m\","
+              "\"deployment_target_config\":{\"type\":\"api_service\",\"replicas\":3,\"strategy\":\"recreate\","
+              "\"port\":8080,\"env\":{\"A\":\"b\"}},"
+              "\"resource_allocation\":{\"cpu\":1.5,\"memory\":\"2Gi\",\"gpu\":1},\"tags\":{\"a\":[1]},"
+              "\"recipe\":{\"pooling\":\"cls\"}}",
+              REQUEST_WHOLE, &request, &message),
+        0);
     assert_string_equal(request.name, "minilm-v1.2_x");
     assert_int_equal(request.replicas, 3);
     assert_true(request.memory_bytes == 2147483648);
@@ -74,8 +76,8 @@ static void unknown_fields_are_named_with_the_nearest_known_one(void **state) {
 
 static void names_that_no_route_can_carry_are_refused(void **state) {
     (void)state;
-    static const char *const names[] = {"", "../m", "a/b", "-a", ".a", "a b", "\\u0000", "a\\u0000b", "ä",
-                                        "123e4567-e89b-12d3-a456-426614174000"};
+    static const char *const names[] = {"",    "../m",    "a/b",       "-a", ".a",
+                                        "a b", "\\u0000", "a\\u0000b", "ä",  "123e4567-e89b-12d3-a456-426614174000"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         _cleanup_free_ char *json =
             text_format("{\"deployment_name\":\"%s\",\"model_uri\":\"/models/m\"," TARGET "}", names[i]);
@@ -91,7 +93,8 @@ static void names_that_no_route_can_carry_are_refused(void **state) {
 
 static void wrong_types_and_bounds_are_named(void **state) {
     (void)state;
-    assert_refused("{\"deployment_name\":7,\"model_uri\":\"/models/m\"," TARGET "}", "deployment_name must be a string");
+    assert_refused("{\"deployment_name\":7,\"model_uri\":\"/models/m\"," TARGET "}",
+                   "deployment_name must be a string");
     assert_refused("{" WHOLE ",\"tags\":[]}", "tags must be an object");
     assert_refused("{" WHOLE ",\"resource_allocation\":{\"memory\":\"lots\"}}", "resource_allocation.memory");
     assert_refused("{" WHOLE ",\"resource_allocation\":{\"memory\":-1}}", "resource_allocation.memory");
@@ -118,8 +121,7 @@ static void a_uri_outside_the_roots_is_refused(void **state) {
     (void)state;
     static const char *const uris[] = {"/etc", "file:///etc/passwd", "/models/../etc", "s3://bucket/m", "models/m", ""};
     for (size_t i = 0; i < ARRAY_SIZE(uris); i++) {
-        _cleanup_free_ char *json =
-            text_format("{\"deployment_name\":\"m\",\"model_uri\":\"%s\"," TARGET "}", uris[i]);
+        _cleanup_free_ char *json = text_format("{\"deployment_name\":\"m\",\"model_uri\":\"%s\"," TARGET "}", uris[i]);
         assert_refused(json, "model_uri");
     }
 }

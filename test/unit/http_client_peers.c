@@ -352,6 +352,11 @@ static void expect_one_answer(struct peer *peer, const struct http_call_request 
     forget(told);
 }
 
+/* No further connection was tried. */
+static void expect_nobody(struct peer *peer) {
+    assert_int_equal(accept4(peer->listener, NULL, NULL, SOCK_CLOEXEC), -1);
+}
+
 static void a_connection_that_was_closed_before_the_call_is_passed_over(void **state) {
     struct peer *peer = *state;
     close(leave_idle(peer)); /* the loop has not seen it */
@@ -390,6 +395,8 @@ static void a_request_that_was_read_and_is_not_idempotent_is_not_sent_again(void
     assert_int_equal(told.failures, 1);
     assert_true(told.failure.sent);
     assert_false(told.failure.answer_begun);
+    assert_false(told.failure.timed_out);
+    expect_nobody(peer);
     forget(&told);
 }
 
@@ -400,7 +407,7 @@ static void a_request_on_a_new_connection_is_not_sent_again(void **state) {
     close(take(peer));
     http_fixture_wait(&peer->fixture, ENDED(told));
     assert_int_equal(told.failures, 1);
-    assert_int_equal(accept4(peer->listener, NULL, NULL, SOCK_CLOEXEC), -1);
+    expect_nobody(peer);
     forget(&told);
 }
 
@@ -429,6 +436,8 @@ static void a_streamed_body_is_not_sent_again(void **state) {
     close(idle);
     http_fixture_wait(&peer->fixture, ENDED(told));
     assert_int_equal(told.failures, 1);
+    assert_false(told.failure.timed_out);
+    expect_nobody(peer);
     forget(&told);
 }
 
@@ -457,6 +466,24 @@ static void an_answer_that_says_close_ends_the_connection(void **state) {
 
 static void bytes_behind_an_answer_end_the_connection(void **state) {
     expect_not_kept(*state, OK "Content-Length: 2\r\n\r\nok" OK "Content-Length: 0\r\n\r\n");
+}
+
+static void an_answer_before_the_end_of_the_body_ends_the_connection(void **state) {
+    struct peer *peer = *state;
+    struct told told = {0};
+    int descriptor;
+    struct http_call_request streamed = {
+        .method = "POST", .target = "/", .host = "test", .has_body = true, .content_length = 10};
+    http_call_send(http_call(peer->fixture.pool, &streamed, &handler, &told), "abc", 3);
+    free(take_request(peer, &descriptor, "abc"));
+    http_raw_say(&peer->fixture, descriptor, OK "Content-Length: 2\r\n\r\nok");
+    http_fixture_wait(&peer->fixture, ENDED(told));
+    assert_int_equal(told.ends, 1);
+    forget(&told);
+    char *rest = http_raw_read_all(&peer->fixture, descriptor, NULL); /* closed by the client */
+    assert_string_equal(rest, "");
+    free(rest);
+    close(descriptor);
 }
 
 static void a_peer_that_speaks_unasked_is_not_asked_again(void **state) {
@@ -528,6 +555,7 @@ int main(void) {
         TEST(a_streamed_body_is_not_sent_again),
         TEST(an_answer_that_says_close_ends_the_connection),
         TEST(bytes_behind_an_answer_end_the_connection),
+        TEST(an_answer_before_the_end_of_the_body_ends_the_connection),
         TEST(a_peer_that_speaks_unasked_is_not_asked_again),
         TEST(idle_connections_close_when_the_pool_is_released),
         TEST(an_early_answer_is_read_though_the_peer_stopped_reading),

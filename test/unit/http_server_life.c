@@ -301,6 +301,19 @@ static void a_head_that_drips_times_out(void **state) {
     close(descriptor);
 }
 
+static void a_loop_that_was_held_up_reads_before_it_judges(void **state) {
+    struct http_fixture *fixture = *state;
+    int descriptor = http_raw_connect(fixture);
+    http_raw_say(fixture, descriptor, "GET /hello HT");
+    http_fixture_wait(fixture, http_server_connections(fixture->server) == 1);
+    http_fixture_turn(fixture);
+    uint64_t until = uv_hrtime() + 300000000; /* longer than every time-out, with the client in time */
+    assert_int_equal(send(descriptor, "TP/1.1\r\nHost: a\r\n\r\n", 19, 0), 19);
+    while (uv_hrtime() < until) continue;
+    expect_answer(fixture, descriptor, 200, HELLO);
+    close(descriptor);
+}
+
 static void a_slow_body_times_out_and_the_handler_is_told(void **state) {
     struct http_fixture *fixture = *state;
     int descriptor = http_raw_connect(fixture);
@@ -689,6 +702,7 @@ int main(void) {
         TEST(an_early_answer_arrives_though_a_long_body_comes),
         HASTY(a_slow_head_times_out),
         HASTY(a_head_that_drips_times_out),
+        HASTY(a_loop_that_was_held_up_reads_before_it_judges),
         HASTY(a_slow_body_times_out_and_the_handler_is_told),
         HASTY(a_connection_that_says_nothing_is_closed),
         HASTY(an_idle_connection_is_closed),

@@ -1,5 +1,6 @@
-/* What a team does with libslipway, using nothing but the installed header and library: deploy, wait, list, embed, update,
- * roll back, delete, the model-level tasks, and every class of error. test_library.py builds it with pkg-config and runs it:
+/* What a team does with libslipway, using nothing but the installed header and library: deploy, wait, list, embed,
+ * update, roll back, delete, the model-level tasks, and every class of error. test_library.py builds it with pkg-config
+ * and runs it:
  *
  *     team URL TOKEN ONE TWO    the URIs of two models whose embeddings differ
  *
@@ -9,12 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                                  \
-    do {                                                                                  \
-        if (!(condition)) {                                                               \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);       \
-            exit(1);                                                                      \
-        }                                                                                 \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                                    \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 static void check_success(int result, struct slipway_error *error, const char *what) {
@@ -26,7 +27,8 @@ static void check_success(int result, struct slipway_error *error, const char *w
 
 /* The call failed with that class, the error says so in all of its forms, and is freed. */
 static void check_failure(int result, struct slipway_error *error, enum slipway_error_class wanted, const char *name) {
-    if (result != -(int)wanted) fprintf(stderr, "%d instead of %d: %s\n", result, -(int)wanted, error ? error->message : "");
+    if (result != -(int)wanted)
+        fprintf(stderr, "%d instead of %d: %s\n", result, -(int)wanted, error ? error->message : "");
     CHECK(result == -(int)wanted);
     CHECK(error != NULL);
     CHECK(error->error_class == wanted);
@@ -39,16 +41,16 @@ static void check_failure(int result, struct slipway_error *error, enum slipway_
 }
 
 /* The call first, then what it left in `error`: C does not order arguments. */
-#define MUST(call, error, what)                   \
-    do {                                          \
-        int result_ = (call);                     \
-        check_success(result_, error, what);      \
+#define MUST(call, error, what)                                                                                        \
+    do {                                                                                                               \
+        int result_ = (call);                                                                                          \
+        check_success(result_, error, what);                                                                           \
     } while (0)
-#define MUST_FAIL(call, error, wanted, name)         \
-    do {                                             \
-        (error) = NULL;                              \
-        int result_ = (call);                        \
-        check_failure(result_, error, wanted, name); \
+#define MUST_FAIL(call, error, wanted, name)                                                                           \
+    do {                                                                                                               \
+        (error) = NULL;                                                                                                \
+        int result_ = (call);                                                                                          \
+        check_failure(result_, error, wanted, name);                                                                   \
     } while (0)
 
 static struct slipway_deployment *wait_until_settled(struct slipway *service, const char *name, const char *status) {
@@ -56,7 +58,8 @@ static struct slipway_deployment *wait_until_settled(struct slipway *service, co
     struct slipway_error *error = NULL;
     MUST(slipway_wait_for_deployment(service, name, 60000, &deployment, &error), error, "wait");
     if (strcmp(deployment->status, status) != 0)
-        fprintf(stderr, "%s instead of %s: %s\n", deployment->status, status, deployment->message ? deployment->message : "");
+        fprintf(stderr, "%s instead of %s: %s\n", deployment->status, status,
+                deployment->message ? deployment->message : "");
     CHECK(strcmp(deployment->status, status) == 0);
     return deployment;
 }
@@ -78,7 +81,8 @@ static void deploy_serve_and_replace(struct slipway *service, const char *one, c
     struct slipway_deployment *deployment = NULL, *again = NULL;
     struct slipway_error *error = NULL;
     MUST(slipway_deploy_model(service, &request, &deployment, &error), error, "deploy");
-    CHECK(strcmp(deployment->status, "creating") == 0 && deployment->revision == 1 && deployment->serving_revision == 0);
+    CHECK(strcmp(deployment->status, "creating") == 0 && deployment->revision == 1 &&
+          deployment->serving_revision == 0);
     MUST(slipway_deploy_model(service, &request, &again, &error), error, "deploy again with the same key");
     CHECK(strcmp(again->deployment_id, deployment->deployment_id) == 0);
     slipway_deployment_free(again);
@@ -171,17 +175,20 @@ static void every_class_of_error(struct slipway *service, const char *url, const
     struct slipway_deployment *deployment = (struct slipway_deployment *)&service;
     struct slipway_error *error = NULL;
     struct slipway_deployment_request request = {.model_uri = "/etc", .deployment_name = "other"};
-    MUST_FAIL(slipway_deploy_model(service, &request, &deployment, &error), error, SLIPWAY_CONFIGURATION, "ConfigurationError");
+    MUST_FAIL(slipway_deploy_model(service, &request, &deployment, &error), error, SLIPWAY_CONFIGURATION,
+              "ConfigurationError");
     request = (struct slipway_deployment_request){.model_uri = one, .deployment_name = "team"};
     MUST_FAIL(slipway_deploy_model(service, &request, &deployment, &error), error, SLIPWAY_CONFLICT, "ConflictError");
     MUST_FAIL(slipway_get_deployment_status(service, "nobody", &deployment, &error), error, SLIPWAY_NOT_FOUND,
               "ResourceNotFoundError");
     const struct slipway_deployment_patch huge = {.replicas = 1000, .has_resources = true, .memory_bytes = 1ull << 40};
-    MUST_FAIL(slipway_patch_deployment(service, "team", &huge, &deployment, &error), error, SLIPWAY_REFUSED, "RefusedError");
+    MUST_FAIL(slipway_patch_deployment(service, "team", &huge, &deployment, &error), error, SLIPWAY_REFUSED,
+              "RefusedError");
     CHECK(deployment == (struct slipway_deployment *)&service);
 
     request = (struct slipway_deployment_request){.model_uri = "file:///nowhere/at/all", .deployment_name = "lost"};
-    MUST_FAIL(slipway_deploy_model(service, &request, &deployment, &error), error, SLIPWAY_CONFIGURATION, "ConfigurationError");
+    MUST_FAIL(slipway_deploy_model(service, &request, &deployment, &error), error, SLIPWAY_CONFIGURATION,
+              "ConfigurationError");
     char missing[4096];
     snprintf(missing, sizeof missing, "%s-that-is-not-there", one);
     request.model_uri = missing;
@@ -194,10 +201,12 @@ static void every_class_of_error(struct slipway *service, const char *url, const
 
     struct slipway *other = NULL;
     MUST(slipway_open(url, "wrong", &other, &error), error, "open with a wrong token");
-    MUST_FAIL(slipway_list_deployments(other, 0, 0, NULL, NULL, &error), error, SLIPWAY_UNAUTHORIZED, "UnauthorizedError");
+    MUST_FAIL(slipway_list_deployments(other, 0, 0, NULL, NULL, &error), error, SLIPWAY_UNAUTHORIZED,
+              "UnauthorizedError");
     slipway_close(other);
     MUST(slipway_open("http://127.0.0.1:1", NULL, &other, &error), error, "open where nobody listens");
-    MUST_FAIL(slipway_list_deployments(other, 0, 0, NULL, NULL, &error), error, SLIPWAY_UNAVAILABLE, "UnavailableError");
+    MUST_FAIL(slipway_list_deployments(other, 0, 0, NULL, NULL, &error), error, SLIPWAY_UNAVAILABLE,
+              "UnavailableError");
     slipway_close(other);
     MUST_FAIL(slipway_open("nonsense", NULL, &other, &error), error, SLIPWAY_CONFIGURATION, "ConfigurationError");
     CHECK(slipway_get_deployment_status(service, "nobody", &deployment, NULL) == -SLIPWAY_NOT_FOUND);
