@@ -7,11 +7,12 @@
  * into the next.
  *
  * A unit alone never waits. After a round, the thread lingers for as many to be there as that round had and as were
- * waiting when it ended: closed-loop clients, all answered at the same moment, would otherwise fall into two half batches
- * that alternate, and stay in them. It lingers at most 2 % of the time that the round took since something last came in or
- * went out, and at most three times that in all: writing the answers of a round and reading the next requests is itself
- * some percent of a round where one core does it all, and it is work, not waiting. A request that was abandoned is dropped before it runs. When a group of several fails,
- * its units run again alone, so that one bad request does not fail its neighbours.
+ * waiting when it ended: closed-loop clients, all answered at the same moment, would otherwise fall into two half
+ * batches that alternate, and stay in them. It lingers at most 2 % of the time that the round took since something
+ * last came in or went out, and at most three times that in all: writing the answers of a round and reading the next
+ * requests is itself some percent of a round where one core does it all, and it is work, not waiting. A request that
+ * was abandoned is dropped before it runs. When a group of several fails, its units run again alone, so that one bad
+ * request does not fail its neighbours.
  *
  * Threads: submit and abandon from any thread; run and finished are called on the inference thread.
  */

@@ -243,7 +243,7 @@ static void *infer(void *context) {
         /* Who was just answered may ask again and go with those who wait already. */
         size_t wanted_rows = rows + batcher->waiting_rows;
         if (wanted_rows > config->rows_maximum) wanted_rows = config->rows_maximum;
-        if (config->together && wanted_rows > 1) linger(batcher, took_us / LINGER_SHARE, wanted_rows);
+        if (config->together && count + batcher->waiting > 1) linger(batcher, took_us / LINGER_SHARE, wanted_rows);
     }
     pthread_mutex_unlock(&batcher->lock);
     return NULL;
@@ -307,7 +307,7 @@ void batcher_submit(struct batcher *batcher, struct batch_request *request) {
     batcher->waiting += request->unit_count;
     batcher->waiting_rows += rows;
     atomic_store(&batcher->statistics.queued_units, batcher->waiting);
-    bool enough = batcher->waiting >= batcher->wanted;
+    bool enough = batcher->waiting_rows >= batcher->wanted_rows;
     pthread_mutex_unlock(&batcher->lock);
     if (enough)
         pthread_cond_signal(&batcher->wake); /* after the unlock, or who wakes up would wait for the lock at once */

@@ -141,6 +141,7 @@ void runner_jobs_finished(uv_poll_t *wake, int status, int events) {
         else
             start_writing(job);
     }
+    batcher_stir(service->batcher);
 }
 
 /* ---- parsing --------------------------------------------------------------- */
