@@ -376,6 +376,24 @@ static void pausing_at_every_piece_loses_nothing(void **state) {
     forget(&told);
 }
 
+static void pausing_before_the_body_begins_loses_nothing(void **state) {
+    struct http_fixture *fixture = *state;
+    struct told first = {.fixture = fixture}, told = {.fixture = fixture};
+    http_call(fixture->pool, &hello, &handler, &first);
+    http_fixture_wait(fixture, has_ended(first));
+    struct http_call_request request = {
+        .method = "POST", .target = "/echo", .host = "test", .has_body = true, .content_length = 5};
+    struct http_call *call = http_call(fixture->pool, &request, &handler, &told);
+    http_call_pause(call);
+    http_call_resume(call);
+    http_call_send(call, "hello", 5);
+    http_call_end_body(call);
+    http_fixture_wait(fixture, has_ended(told));
+    check_body(&told, "hello");
+    forget(&first);
+    forget(&told);
+}
+
 static void an_answer_that_breaks_off_is_a_failure_in_its_middle(void **state) {
     struct http_fixture *fixture = *state;
     struct http_call_request request = {.method = "GET", .target = "/short", .host = "test"};
@@ -551,6 +569,7 @@ int main(void) {
         TEST(a_sender_is_told_to_wait_and_when_to_go_on),
         TEST(a_paused_answer_holds_the_server_back),
         TEST(pausing_at_every_piece_loses_nothing),
+        TEST(pausing_before_the_body_begins_loses_nothing),
         TEST(an_answer_that_breaks_off_is_a_failure_in_its_middle),
         TEST(an_early_answer_ends_the_call_and_the_connection),
         TEST(a_call_may_be_cancelled_at_its_head),

@@ -271,6 +271,30 @@ static void a_peer_that_does_not_read_times_out(void **state) {
     close(descriptor);
 }
 
+static void a_peer_that_reads_slowly_but_on_does_not_time_out(void **state) {
+    struct peer *peer = *state;
+    struct told told = {0};
+    static char body[100000000], bytes[65536];
+    struct http_call_request request = post;
+    request.body = body;
+    request.body_size = sizeof body;
+    http_call(peer->fixture.pool, &request, &handler, &told);
+    int descriptor = take(peer);
+    uint64_t until = uv_hrtime() + 500000000; /* several times as long as it may stand still */
+    for (uint64_t next = 0; uv_hrtime() < until && !ENDED(told);) {
+        if (uv_hrtime() > next) { /* one piece a millisecond: it cannot come to the end */
+            recv(descriptor, bytes, sizeof bytes, MSG_DONTWAIT);
+            next = uv_hrtime() + 1000000;
+        }
+        http_fixture_turn(&peer->fixture);
+    }
+    assert_int_equal(told.failures, 0);
+    close(descriptor);
+    http_fixture_wait(&peer->fixture, ENDED(told));
+    assert_false(told.failure.timed_out);
+    forget(&told);
+}
+
 static void a_paused_answer_does_not_time_out(void **state) {
     struct peer *peer = *state;
     struct told told = {0}, other = {0};
@@ -544,6 +568,7 @@ int main(void) {
         TEST(a_peer_that_does_not_answer_times_out),
         TEST(a_peer_that_stops_in_its_answer_times_out),
         TEST(a_peer_that_does_not_read_times_out),
+        TEST(a_peer_that_reads_slowly_but_on_does_not_time_out),
         TEST(a_paused_answer_does_not_time_out),
         TEST(a_body_that_its_sender_pauses_does_not_time_out),
         TEST(a_connection_that_was_closed_before_the_call_is_passed_over),
