@@ -64,6 +64,8 @@ void cli_print_json(const char *json);
 struct cli_column {
     const char *title, *field; /* field: a dotted path in each element */
 };
+/* The columns of a terminal that a text takes; continuation bytes of UTF-8 take none. */
+int cli_text_width(const char *text);
 /* A JSON array as a table (or as it is with --output json). */
 int cli_print_table(const struct cli *cli, const char *json, const struct cli_column *columns, size_t count);
 

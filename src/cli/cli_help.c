@@ -26,7 +26,8 @@ void cli_print_help(void) {
            "  runner     serve one model alone, without the service (`slipway runner --help`)\n");
     for (size_t i = 0; i < cli_command_count; i++) {
         const struct cli_command *command = &cli_commands[i];
-        printf("  %-10s %-11s %s\n", command->name, command->arguments, command->summary);
+        printf("  %-10s %s%*s%s\n", command->name, command->arguments, 12 - cli_text_width(command->arguments), "",
+               command->summary);
     }
     printf("\n`slipway COMMAND --help` says what a command takes.\n\nexit status:\n");
 #define EXIT(identifier, number, meaning) printf("  %d  %s\n", number, meaning);

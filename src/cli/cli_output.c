@@ -90,11 +90,11 @@ static char *cell(yyjson_val *object, const char *path) {
         if (!*at) break;
     }
     if (!object || yyjson_is_null(object)) return text_copy("-");
+    if (text_ends_with(path, "_bytes")) return text_size(yyjson_get_uint(object));
     return yyjson_is_str(object) ? text_copy(yyjson_get_str(object)) : json_write_value(object, NULL);
 }
 
-/* The columns of a terminal's cells that a text takes; continuation bytes take none. */
-static int width(const char *text) {
+int cli_text_width(const char *text) {
     int columns = 0;
     for (; *text; text++) columns += (*text & 0xc0) != 0x80;
     return columns;
@@ -103,7 +103,7 @@ static int width(const char *text) {
 static void print_row(char *const *cells, const int *widths, size_t count) {
     for (size_t i = 0; i < count; i++) {
         printf("%s", cells[i]);
-        if (i + 1 < count) printf("%*s", widths[i] - width(cells[i]) + 2, "");
+        if (i + 1 < count) printf("%*s", widths[i] - cli_text_width(cells[i]) + 2, "");
     }
     printf("\n");
 }
@@ -123,7 +123,7 @@ int cli_print_table(const struct cli *cli, const char *json, const struct cli_co
         for (size_t i = 0; i < count; i++) cells[(index + 1) * count + i] = cell(item, columns[i].field);
     }
     for (size_t at = 0; at < rows * count; at++)
-        if (width(cells[at]) > widths[at % count]) widths[at % count] = width(cells[at]);
+        if (cli_text_width(cells[at]) > widths[at % count]) widths[at % count] = cli_text_width(cells[at]);
     for (size_t row = 0; row < rows; row++) print_row(cells + row * count, widths, count);
     for (size_t at = 0; at < rows * count; at++) free(cells[at]);
     free(cells);
