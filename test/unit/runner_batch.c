@@ -341,6 +341,43 @@ static void every_request_of_many_clients_comes_back(void **state) {
     bench_free(bench);
 }
 
+/* One attempt: four run while four wait; the first four, answered, ask again at once. True when all eight then ran
+ * together. The time that a round takes is what the batcher's patience is measured by, so it is made long. */
+static bool halves_find_together(struct bench *bench, struct request *requests, long round_ms) {
+    struct timespec round = {round_ms / 1000, round_ms % 1000 * 1000000};
+    pthread_mutex_lock(&bench->lock);
+    size_t finished = bench->finished, run = bench->begun;
+    submit_one(bench, &requests[8]); /* holds the thread, so that four go together */
+    WAIT_UNTIL(bench, bench->begun == run + 1);
+    for (size_t i = 0; i < 4; i++) submit_one(bench, &requests[i]);
+    allow(bench, 1);
+    WAIT_UNTIL(bench, bench->begun == run + 2);
+    assert_int_equal(bench->sizes[(run + 1) % GROUPS_MAXIMUM], 4);
+    for (size_t i = 4; i < 8; i++) submit_one(bench, &requests[i]);
+    nanosleep(&round, NULL);
+    allow(bench, 1);
+    WAIT_UNTIL(bench, bench->finished == finished + 5);
+    for (size_t i = 0; i < 4; i++) submit_one(bench, &requests[i]);
+    WAIT_UNTIL(bench, bench->begun == run + 3);
+    size_t together = bench->sizes[(run + 2) % GROUPS_MAXIMUM];
+    allow(bench, together == 8 ? 1 : 2);
+    WAIT_UNTIL(bench, bench->finished == finished + 13);
+    pthread_mutex_unlock(&bench->lock);
+    return together == 8;
+}
+
+static void two_half_batches_find_together_again(void **state) {
+    (void)state;
+    struct bench *bench = bench_new(&limits);
+    struct request requests[9];
+    long round_ms = 100; /* longer where a busy machine keeps us from asking again in time */
+    while (!halves_find_together(bench, requests, round_ms)) {
+        round_ms *= 2;
+        assert_true(round_ms < DEADLINE_S * 1000);
+    }
+    bench_free(bench);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_of_like_length_run_together),
@@ -355,6 +392,7 @@ int main(void) {
         cmocka_unit_test(a_large_request_does_not_hold_up_a_small_one),
         cmocka_unit_test(what_is_queued_at_the_end_still_runs),
         cmocka_unit_test(every_request_of_many_clients_comes_back),
+        cmocka_unit_test(two_half_batches_find_together_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
