@@ -103,27 +103,14 @@ static int insert_settled_task(struct api_call *call, struct store_transaction *
                                const char *kind, const char *deployment_id, const char *leader_id,
                                enum task_status status, const char *detail, const struct error *cause, char **ret_id,
                                struct error **ret_error) {
-    bool parent_known = false;
-    if (model->parent_id) {
-        _cleanup_task_ struct task parent = {0};
-        parent_known = task_load(tx, model->parent_id, &parent, NULL) == 0;
-    }
+    const struct operation_origin origin = {model->task_id, model->parent_id, model->reason};
     _cleanup_task_ struct task task = {
-        .id = text_copy(model->task_id),
         .kind = text_copy(kind),
         .model_id = text_copy(model->model_id),
         .deployment_id = text_copy(deployment_id),
         .leader_id = text_copy(leader_id),
-        .parent_id = parent_known ? text_copy(model->parent_id) : NULL,
-        .parent_label = parent_known ? NULL : text_copy(model->parent_id),
     };
-    if (model->reason) {
-        _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
-        yyjson_mut_val *root = yyjson_mut_obj(document);
-        yyjson_mut_doc_set_root(document, root);
-        json_add_text(document, root, "reason", model->reason);
-        task.metadata_json = json_write(document, NULL);
-    }
+    operation_set_origin(tx, &origin, &task);
     int result = task_insert(tx, call->controller->settings, &task, ret_error);
     if (result >= 0 && status != TASK_PENDING) result = task_set_status(tx, task.id, status, detail, cause, ret_error);
     if (result >= 0) *ret_id = TAKE(task.id);

@@ -159,31 +159,33 @@ static bool is_known_task(struct store_transaction *tx, const char *id) {
     return task_load(tx, id, &task, NULL) == 0;
 }
 
+void operation_set_origin(struct store_transaction *tx, const struct operation_origin *origin, struct task *task) {
+    bool parent_known = origin->parent_id && is_known_task(tx, origin->parent_id);
+    task->id = text_copy(origin->task_id);
+    task->parent_id = parent_known ? text_copy(origin->parent_id) : NULL;
+    task->parent_label = parent_known ? NULL : text_copy(origin->parent_id);
+    if (!origin->reason) return;
+    _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(document);
+    yyjson_mut_doc_set_root(document, root);
+    json_add_text(document, root, "reason", origin->reason);
+    task->metadata_json = json_write(document, NULL);
+}
+
 /* Inserts the task, names it as the deployment's newest and gives it to the caller. */
 static int insert_task(struct controller *controller, struct store_transaction *tx, const char *kind,
                        const char *deployment_id, const char *name, int64_t revision,
                        const struct operation_origin *origin, char *undo_json, struct task *ret_task,
                        struct error **ret_error) {
     static const struct operation_origin nobody;
-    if (!origin) origin = &nobody;
-    bool parent_known = origin->parent_id && is_known_task(tx, origin->parent_id);
     _cleanup_task_ struct task task = {
-        .id = text_copy(origin->task_id),
         .kind = text_copy(kind),
         .deployment_id = text_copy(deployment_id),
         .model_id = text_copy(name),
         .revision = revision,
         .undo_json = undo_json,
-        .parent_id = parent_known ? text_copy(origin->parent_id) : NULL,
-        .parent_label = parent_known ? NULL : text_copy(origin->parent_id),
     };
-    if (origin->reason) {
-        _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
-        yyjson_mut_val *root = yyjson_mut_obj(document);
-        yyjson_mut_doc_set_root(document, root);
-        json_add_text(document, root, "reason", origin->reason);
-        task.metadata_json = json_write(document, NULL);
-    }
+    operation_set_origin(tx, origin ? origin : &nobody, &task);
     int result = task_insert(tx, controller->settings, &task, ret_error);
     if (result < 0) return result;
     result =

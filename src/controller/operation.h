@@ -13,6 +13,9 @@ struct operation_origin {
     const char *reason; /* of a deletion */
 };
 
+/* Fills the task's id, parent (one here, or a label) and reason. */
+void operation_set_origin(struct store_transaction *tx, const struct operation_origin *origin, struct task *task);
+
 /* A new deployment in `creating` with revision 1 and its deploy task. CONFLICT when the name is taken. */
 int operation_create(struct controller *controller, struct store_transaction *tx,
                      const struct deployment_request *request, const struct operation_origin *origin,
