@@ -15,30 +15,33 @@ static void remove_old_socket(const struct http_address *address) {
     if (!lstat(path, &status) && S_ISSOCK(status.st_mode)) unlink(path);
 }
 
+static int bind_and_listen(int descriptor, const struct http_address *where, const char *address,
+                           struct error **ret_error) {
+    int yes = 1;
+    if (where->any.sa_family == AF_UNIX) {
+        remove_old_socket(where);
+        fchmod(descriptor, S_IRUSR | S_IWUSR); /* what bind() makes is for its own user only */
+    } else {
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    }
+    if (where->any.sa_family == AF_INET6) setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
+    if (!bind(descriptor, &where->any, where->size) && !listen(descriptor, SOMAXCONN)) return 0;
+    const char *advice = errno == EADDRINUSE ? " (another program uses it: stop that, or choose another address)" : "";
+    return error_set_errno(ret_error, ERROR_CONFIGURATION, errno, "listen on %s%s", address, advice);
+}
+
 int http_listen(const char *address, int *ret_descriptor, struct error **ret_error) {
     struct http_address where;
     int result = http_address_parse(address, &where, ret_error);
     if (result < 0) return error_wrap(ret_error, "listen");
-    bool local = where.any.sa_family == AF_UNIX;
-    _cleanup_close_ int descriptor = socket(where.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int descriptor = socket(where.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (descriptor < 0)
         return error_set_errno(ret_error, ERROR_CONFIGURATION, errno, "listen on %s: make a socket", address);
-    int yes = 1;
-    if (local)
-        remove_old_socket(&where);
-    else
-        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (where.any.sa_family == AF_INET6) setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
-    if (local) fchmod(descriptor, S_IRUSR | S_IWUSR); /* what bind() makes is for its own user only */
-    result = bind(descriptor, &where.any, where.size);
-    int bind_errno = errno;
-    if (result < 0 && bind_errno == EADDRINUSE)
-        return error_set_errno(ret_error, ERROR_CONFIGURATION, bind_errno,
-                               "listen on %s (another program uses it: stop that, or choose another address)", address);
-    if (result < 0) return error_set_errno(ret_error, ERROR_CONFIGURATION, bind_errno, "listen on %s", address);
-    if (listen(descriptor, SOMAXCONN) < 0)
-        return error_set_errno(ret_error, ERROR_CONFIGURATION, errno, "listen on %s", address);
+    result = bind_and_listen(descriptor, &where, address, ret_error);
+    if (result < 0) {
+        close(descriptor);
+        return result;
+    }
     *ret_descriptor = descriptor;
-    descriptor = -1;
     return 0;
 }

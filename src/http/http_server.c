@@ -249,30 +249,35 @@ void http_server_update_accepting(struct http_server *server) {
 
 /* ---- listening ----------------------------------------------------------- */
 
-int http_server_listen(struct http_server *server, int descriptor, struct error **ret_error) {
-    _cleanup_close_ int taken = descriptor;
+static int begin_listening(struct http_server *server, int descriptor, struct error **ret_error) {
     int is_listening = 0, yes = 1;
     socklen_t size = sizeof is_listening;
-    assert(!server->is_draining && !server->is_closing);
-    if (getsockopt(taken, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &size) < 0 || !is_listening)
-        return error_set(ret_error, ERROR_CONFIGURATION, "serve on descriptor %d: it is no listening socket", taken);
-    setsockopt(taken, IPPROTO_TCP, TCP_NODELAY, &yes,
-               sizeof yes); /* accepted sockets inherit it; unix sockets refuse it */
+    if (getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &size) < 0 || !is_listening)
+        return error_set(ret_error, ERROR_CONFIGURATION, "serve on descriptor %d: it is no listening socket",
+                         descriptor);
+    /* Accepted sockets inherit it; unix sockets refuse it. */
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     struct http_listener *listener = mem_new(struct http_listener);
-    int result = uv_poll_init(server->config.loop, &listener->poll, taken);
+    int result = uv_poll_init(server->config.loop, &listener->poll, descriptor);
     if (result < 0) {
         free(listener);
-        return error_set_errno(ret_error, ERROR_DEPLOYMENT, -result, "serve on descriptor %d", taken);
+        return error_set_errno(ret_error, ERROR_DEPLOYMENT, -result, "serve on descriptor %d", descriptor);
     }
     listener->server = server;
-    listener->descriptor = taken;
+    listener->descriptor = descriptor;
     listener->poll.data = listener;
-    taken = -1;
     http_link_init(&listener->link);
     http_link_put_after(&listener->link, &server->listeners);
     server->open_handles++;
     if (server->is_accepting) uv_poll_start(&listener->poll, UV_READABLE, on_acceptable);
     return 0;
+}
+
+int http_server_listen(struct http_server *server, int descriptor, struct error **ret_error) {
+    assert(!server->is_draining && !server->is_closing);
+    int result = begin_listening(server, descriptor, ret_error);
+    if (result < 0) close(descriptor);
+    return result;
 }
 
 static void on_listener_closed(uv_handle_t *handle) {
