@@ -114,7 +114,7 @@ static int make_pipes(int ret_sockets[2], int ret_failure[2], struct error **ret
 }
 
 int child_start(struct child *child, const struct child_spec *spec, struct error **ret_error) {
-    int sockets[2], failure[2];
+    int sockets[2] = {-1, -1}, failure[2] = {-1, -1};
     int result = make_pipes(sockets, failure, ret_error);
     if (result) return result;
     uint64_t oom_kills = cause_count_oom_kills();
