@@ -89,7 +89,7 @@ int runner_bind(const char *text, int *ret_descriptor, struct error **ret_error)
 }
 
 char *runner_bound_address(int descriptor, const char *text) {
-    union address address;
+    union address address = {0};
     socklen_t size = sizeof address;
     char host[INET6_ADDRSTRLEN];
     if (getsockname(descriptor, &address.any, &size) < 0 || address.any.sa_family == AF_UNIX) return text_copy(text);

@@ -131,8 +131,8 @@ static int walk_message(const struct walk *walk, enum message message, struct sp
     if (message == ENTRY) return walk_entry(walk, span, ret_error);
     if (depth > DEPTH_MAXIMUM) return malformed(walk, span.at, "nesting that is too deep", ret_error);
     while (span.at < span.end) {
-        struct span bytes;
-        uint64_t field;
+        struct span bytes = {0};
+        uint64_t field = 0;
         int result = read_field(walk, &span, &field, &bytes, ret_error);
         if (result < 0) return result;
         enum message inner = held_by(message, field);
@@ -148,10 +148,10 @@ int runner_onnx_walk(const void *bytes, size_t size, runner_onnx_visit *visit, v
                      struct error **ret_error) {
     struct walk walk = {bytes, visit, context};
     struct span all = {bytes, (const uint8_t *)bytes + size};
-    struct span rest = all, inner;
+    struct span rest = all, inner = {0};
     bool has_graph = false;
     while (rest.at < rest.end) {
-        uint64_t field;
+        uint64_t field = 0;
         int result = read_field(&walk, &rest, &field, &inner, ret_error);
         if (result < 0) return result;
         has_graph = has_graph || (field == 7 && inner.at);

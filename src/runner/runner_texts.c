@@ -34,7 +34,7 @@ static void add(struct runner_texts *texts, size_t count) {
 
 int runner_texts_add(struct runner_texts *texts, const struct model *model, const char *text, size_t size,
                      struct error **ret_error) {
-    struct tokenizer_encoding encoding;
+    struct tokenizer_encoding encoding = {0};
     int result = make_room(texts, model->recipe->maximum_length, ret_error);
     if (result == 0) result = model_encode(model, text, size, texts->ids + texts->id_count, &encoding, ret_error);
     if (result < 0) return error_wrap(ret_error, "text %zu", texts->count);

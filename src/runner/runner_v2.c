@@ -1,6 +1,7 @@
 /* Inference requests in JSON. */
 #include "runner/runner_v2-internal.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,7 @@ static bool put_unsigned(yyjson_val *value, size_t size, char *at) {
 }
 
 static bool put_signed(yyjson_val *value, size_t size, char *at) {
+    assert(size >= 1 && size <= 8);
     if (!yyjson_is_int(value) || (yyjson_is_uint(value) && yyjson_get_uint(value) > INT64_MAX)) return false;
     int64_t number = yyjson_get_sint(value), limit = size == 8 ? INT64_MAX : ((int64_t)1 << (8 * size - 1)) - 1;
     memcpy(at, &number, size);

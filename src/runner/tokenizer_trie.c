@@ -1,5 +1,6 @@
 #include "runner/tokenizer_trie-internal.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,6 +67,7 @@ int trie_build(struct trie_key *keys, size_t count, struct trie *ret_trie, struc
     if (count > 1) qsort(keys, count, sizeof *keys, compare_keys);
     int result = count_nodes(keys, count, &nodes, ret_error);
     if (result < 0) return result;
+    assert(nodes); /* the root at least */
 
     _cleanup_free_ struct range *ranges = malloc(nodes * sizeof *ranges);
     ret_trie->children = malloc((nodes + 1) * sizeof *ret_trie->children);

@@ -62,7 +62,7 @@ static char *default_url(const char *host, uint16_t port) {
 
 /* From here on the settings tell the port that was given, also where 0 was asked for. */
 static void record_address(struct supervisor *supervisor, const char *host) {
-    union address address;
+    union address address = {0};
     socklen_t size = sizeof address;
     struct settings *settings = supervisor->settings;
     if (getsockname(supervisor->listener, &address.any, &size) < 0) return;
