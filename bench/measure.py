@@ -1,0 +1,71 @@
+"""Runs the sections and writes RESULTS.md. Started by bench/run."""
+
+import argparse
+import datetime
+import os
+from pathlib import Path
+
+import machine
+import measure_gateway
+import measure_start
+import measure_throughput
+import measure_update
+import service
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+NOTES = Path(__file__).parent / "NOTES.md"
+SECTIONS = ("throughput", "update", "start", "gateway")
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="bench/run")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4, help="of each measurement in a round")
+    parser.add_argument("--nice", type=int, default=0, help="niceness of every contender and of the load")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    options = parser.parse_args()
+    unknown = set(options.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    return options
+
+
+def head(options):
+    flags = [f"--rounds {options.rounds}", f"--seconds {options.seconds}"] + \
+            ([f"--nice {options.nice}"] if options.nice else [])
+    today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    loads = "; load average at the start %.1f" % os.getloadavg()[0]
+    return f"""# Results
+
+{today} · {machine.describe()}{loads} · `bench/run {" ".join(flags)}` (`make bench` runs it with its defaults)
+
+Ratios are what counts here: everything in a table was measured in the same run, the contenders in turns. Absolute figures
+are of this machine on this day.
+"""
+
+
+def main():
+    options = parse()
+    wanted = options.sections or SECTIONS
+    machine.Runner.niceness = options.nice
+    parts, idle = [head(options)], None
+    if "throughput" in wanted:
+        text, idle = measure_throughput.measure(options.rounds, options.seconds)
+        parts.append(text)
+    if "update" in wanted:
+        parts.append(measure_update.measure(updates=4, pause=options.seconds))
+    if "start" in wanted:
+        parts.append(measure_start.measure(max(3, options.rounds), idle))
+    if "gateway" in wanted:
+        parts.append(measure_gateway.measure(options.rounds, options.seconds))
+    if NOTES.exists():
+        parts.append(NOTES.read_text())
+    text = "\n".join(parts)
+    print(text)
+    if not options.sections:
+        RESULTS.write_text(text)
+        print(f"bench: written to {RESULTS.relative_to(service.ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
