@@ -47,7 +47,7 @@ struct gateway {
 
     struct wire_channel *supervisor;
     uv_poll_t supervisor_poll;
-    uv_timer_t deadline_timer, suspect_timer, drain_timer;
+    uv_timer_t deadline_timer, suspect_timer, drain_timer, lost_timer;
 
     struct http_server *server;
     struct gateway_dispatch *dispatch;

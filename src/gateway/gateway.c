@@ -33,6 +33,7 @@
 #define CONNECT_TIMEOUT_MS 2000
 #define CONTROL_ANSWER_TIMEOUT_MS (10u * 60 * 1000) /* waiting for a deployment is a request */
 #define PROBE_TIMEOUT_MS 1000
+#define DRAIN_SPARE_MAXIMUM_MS 500u
 #define IDLE_MAXIMUM 64 /* connections kept to one address */
 
 /* ---- upstream ------------------------------------------------------------ */
@@ -87,7 +88,8 @@ static void set_id_prefix(struct gateway *gateway) {
 }
 
 static void open_timers(struct gateway *gateway) {
-    uv_timer_t *timers[] = {&gateway->deadline_timer, &gateway->suspect_timer, &gateway->drain_timer};
+    uv_timer_t *timers[] = {&gateway->deadline_timer, &gateway->suspect_timer, &gateway->drain_timer,
+                            &gateway->lost_timer};
     for (size_t i = 0; i < ARRAY_SIZE(timers); i++) {
         uv_timer_init(gateway->config.loop, timers[i]);
         timers[i]->data = gateway;
@@ -152,13 +154,19 @@ static void on_drain_deadline(uv_timer_t *timer) {
     gateway_end(gateway, 0);
 }
 
+/* Shorter than what the supervisor, which then kills, allows: what is broken off is still to be told and logged. */
+static uint64_t drain_time_ms(const struct settings *settings) {
+    uint64_t spare_ms = settings->drain_ms / 8;
+    return settings->drain_ms - (spare_ms < DRAIN_SPARE_MAXIMUM_MS ? spare_ms : DRAIN_SPARE_MAXIMUM_MS);
+}
+
 void gateway_drain(struct gateway *gateway) {
     if (gateway->phase == GATEWAY_STARTING) {
         gateway_end(gateway, 0);
     } else if (gateway->phase == GATEWAY_SERVING) {
         gateway->phase = GATEWAY_DRAINING;
         log_write(LOG_INFO, "draining", NULL);
-        uv_timer_start(&gateway->drain_timer, on_drain_deadline, gateway->settings->drain_ms, 0);
+        uv_timer_start(&gateway->drain_timer, on_drain_deadline, drain_time_ms(gateway->settings), 0);
         http_server_drain(gateway->server, on_drained, gateway);
     }
 }
@@ -169,7 +177,8 @@ void gateway_end(struct gateway *gateway, int exit_status) {
     gateway_supervisor_close(gateway);
     http_server_close(gateway->server);
     uv_handle_t *handles[] = {(uv_handle_t *)&gateway->deadline_timer, (uv_handle_t *)&gateway->suspect_timer,
-                              (uv_handle_t *)&gateway->drain_timer, (uv_handle_t *)&gateway->supervisor_poll};
+                              (uv_handle_t *)&gateway->drain_timer, (uv_handle_t *)&gateway->lost_timer,
+                              (uv_handle_t *)&gateway->supervisor_poll};
     for (size_t i = 0; i < ARRAY_SIZE(handles); i++) uv_close(handles[i], NULL);
     gateway_reader_close(gateway->reader);
     gateway_replicas_close(&gateway->replicas);
@@ -183,6 +192,7 @@ void gateway_free(struct gateway *gateway) {
     gateway_routes_close(&gateway->routes);
     gateway_replicas_forget_lanes(&gateway->replicas, UINT64_MAX);
     wire_channel_free(gateway->supervisor);
+    gateway_access_log_free(gateway->access_log);
     gateway_dispatch_free(gateway->dispatch);
     gateway_free_spare_exchanges(gateway);
     if (!gateway->was_serving) close(gateway->config.listener);

@@ -19,7 +19,7 @@ struct gateway_access_log {
     uv_timer_t timer;
     uv_work_t work;
     struct buffer gathered, writing;
-    bool is_writing, is_closing, timer_is_closed, timer_is_running;
+    bool is_writing, is_closing, timer_is_running;
     int descriptor;
     uint64_t left_out;
     int64_t stamp_ms; /* of `stamp` */
@@ -36,14 +36,6 @@ static void write_out(int descriptor, const struct buffer *text) {
     }
 }
 
-static void free_when_done(struct gateway_access_log *log) {
-    if (!log->is_closing || log->is_writing || !log->timer_is_closed) return;
-    write_out(log->descriptor, &log->gathered);
-    buffer_clear(&log->gathered);
-    buffer_clear(&log->writing);
-    free(log);
-}
-
 static void on_work(uv_work_t *work) {
     struct gateway_access_log *log = CONTAINER_OF(work, struct gateway_access_log, work);
     write_out(log->descriptor, &log->writing);
@@ -54,7 +46,6 @@ static void on_written(uv_work_t *work, int status) {
     struct gateway_access_log *log = CONTAINER_OF(work, struct gateway_access_log, work);
     log->is_writing = false;
     log->writing.size = 0;
-    free_when_done(log);
 }
 
 static void begin_writing(struct gateway_access_log *log) {
@@ -81,12 +72,6 @@ struct gateway_access_log *gateway_access_log_new(uv_loop_t *loop, int descripto
     return log;
 }
 
-static void on_timer_closed(uv_handle_t *handle) {
-    struct gateway_access_log *log = handle->data;
-    log->timer_is_closed = true;
-    free_when_done(log);
-}
-
 void gateway_access_log_close(struct gateway_access_log *log) {
     if (!log || log->is_closing) return;
     log->is_closing = true;
@@ -94,7 +79,15 @@ void gateway_access_log_close(struct gateway_access_log *log) {
         write_out(log->descriptor, &log->gathered);
         log->gathered.size = 0;
     }
-    uv_close((uv_handle_t *)&log->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&log->timer, NULL);
+}
+
+void gateway_access_log_free(struct gateway_access_log *log) {
+    if (!log) return;
+    write_out(log->descriptor, &log->gathered);
+    buffer_clear(&log->gathered);
+    buffer_clear(&log->writing);
+    free(log);
 }
 
 uint64_t gateway_access_log_left_out(const struct gateway_access_log *log) {
@@ -188,7 +181,7 @@ void gateway_access_log_add(struct gateway_access_log *log, const struct gateway
     size_t texts = strlen(access->method) + strlen(access->request_id) +
                    (access->deployment ? strlen(access->deployment) : 0) +
                    (access->replica ? strlen(access->replica) : 0);
-    if (log->is_closing || !buffer_reserve(&log->gathered, LINE_MAXIMUM + 3 * PATH_MAXIMUM + texts)) {
+    if (!buffer_reserve(&log->gathered, LINE_MAXIMUM + 3 * PATH_MAXIMUM + texts)) {
         log->left_out++;
         return;
     }
@@ -196,7 +189,7 @@ void gateway_access_log_add(struct gateway_access_log *log, const struct gateway
     log->gathered.size += (size_t)(put_access(begin, stamp(log), access) - begin);
     if (log->gathered.size >= WRITE_AT) {
         begin_writing(log);
-    } else if (!log->timer_is_running) {
+    } else if (!log->timer_is_running && !log->is_closing) {
         log->timer_is_running = true;
         uv_timer_start(&log->timer, on_timer, WRITE_EVERY_MS, 0);
     }

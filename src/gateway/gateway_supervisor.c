@@ -11,11 +11,19 @@
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
+static void end_lost(uv_timer_t *timer) {
+    gateway_end(timer->data, 1);
+}
+
+/* Ends on the loop's next turn: what is said is often said by a request that is just ending, and ending the gateway
+ * frees its requests. */
 static void lose(struct gateway *gateway, struct error *error) {
-    _cleanup_free_ char *text = error ? error_text(error) : NULL;
-    log_write(LOG_ERROR, "the supervisor is gone; ending", "cause", text, NULL);
+    if (!uv_is_active((uv_handle_t *)&gateway->lost_timer)) {
+        _cleanup_free_ char *text = error ? error_text(error) : NULL;
+        log_write(LOG_ERROR, "the supervisor is gone; ending", "cause", text, NULL);
+        uv_timer_start(&gateway->lost_timer, end_lost, 0, 0);
+    }
     error_free(error);
-    gateway_end(gateway, 1);
 }
 
 /* Asks for writability only while something is queued. */

@@ -310,6 +310,18 @@ def test_sigterm_waits_no_longer_than_the_drain_deadline(make_slipway, models):
     assert not slipway.survivors()
 
 
+@pytest.mark.sanitizer
+def test_a_request_that_is_broken_off_at_the_drain_deadline_is_in_the_log(make_slipway, models):
+    slipway = make_slipway(drain="2s", upstream_timeout="2s").start()
+    deploy(slipway, "sum", tiny.add_one(models))
+    with socket.create_connection((slipway.host, slipway.port), 10) as client:
+        client.sendall(b"POST /v2/models/sum/infer HTTP/1.1\r\nHost: slipway\r\nContent-Length: 100\r\n\r\nhalf of it")
+        eventually(lambda: re.search(r"^slipway_http_requests_open 2$", slipway.client.get("/metrics").text, re.M), what="it is open")
+        assert slipway.stop() == 0
+    assert "breaking off what is left requests=1" in slipway.log()
+    assert re.search(r"access POST /v2/models/sum/infer status=", slipway.log())
+
+
 # ---- a full disk
 
 
