@@ -21,8 +21,8 @@ struct gateway_access {
 struct gateway_access_log *gateway_access_log_new(uv_loop_t *loop, int descriptor);
 void gateway_access_log_add(struct gateway_access_log *log, const struct gateway_access *access);
 uint64_t gateway_access_log_left_out(const struct gateway_access_log *log);
-/* Writes what there is, here and now, and closes its handles. Lines may still come, of the requests that are broken off.
- * NULL is fine. */
+/* Writes what there is, here and now, and closes its handles. Lines may still come, of the requests that are broken
+ * off. NULL is fine. */
 void gateway_access_log_close(struct gateway_access_log *log);
 /* Writes those too. When the loop has run its last; NULL is fine. */
 void gateway_access_log_free(struct gateway_access_log *log);
