@@ -58,9 +58,10 @@ static int check_given(const struct package_memory *memory, int64_t given_bytes,
     _cleanup_free_ char *estimate = text_size(memory->estimate);
     return error_set(
         ret_error, ERROR_REFUSED,
-        "resource_allocation.memory of %s is less than the %s that a replica of this model %s: give it more, or "
-        "leave it out",
-        given, estimate, memory->seen ? "was seen to use" : "is reckoned to need");
+        "resource_allocation.memory of %s (%lld bytes) is less than the %s (%llu bytes) that a replica of this model "
+        "%s: give it more, or leave it out",
+        given, (long long)given_bytes, estimate, (unsigned long long)memory->estimate,
+        memory->seen ? "was seen to use" : "is reckoned to need");
 }
 
 int admission_check_with(struct controller *controller, struct store_transaction *tx, const char *package_digest,

@@ -129,7 +129,11 @@ static int change_routes(struct step_run *run, struct error **ret_error) {
                                         ret_error)) < 0)
         return result;
     result = step_state_write(tx, run, &change.state, ret_error);
-    return result < 0 ? result : step_commit(run, TAKE(tx), ret_error);
+    if (result < 0 || (result = step_commit(run, TAKE(tx), ret_error)) < 0) return result;
+    for (size_t i = 0; i < change.rows.count; i++)
+        if (text_equal(change.rows.rows[i].state, "failed"))
+            replica_log_remove(run->controller, change.rows.rows[i].id);
+    return 0;
 }
 
 /* What the request asked for that has no meaning here, and what the way here was like. */
