@@ -44,7 +44,7 @@ class Service:
         self.folder = tempfile.mkdtemp(prefix="slipway-bench-")
         self.state = state or f"{self.folder}/state"
         self.port = free_port()
-        self.settings = {"onnxruntime": LIBRARY, "model_roots": ROOT, **settings}
+        self.settings = {"onnxruntime": LIBRARY, "model_roots": f"{ROOT}:{MODEL.resolve().parent}", **settings}
         self.core = core
 
     def launch(self):
