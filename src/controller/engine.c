@@ -268,9 +268,9 @@ static int ask_id(struct store_rows *rows, char **ret_id, struct error **ret_err
     return result;
 }
 
-static int find_next_task(struct store_transaction *tx, char **ret_id, struct error **ret_error) {
+static int find_next_task(struct store_transaction *tx, int64_t now, char **ret_id, struct error **ret_error) {
     struct store_rows *rows = NULL;
-    int result = store_query(tx, &rows, ret_error, next_task_sql, "i", clock_wall_ms());
+    int result = store_query(tx, &rows, ret_error, next_task_sql, "i", now);
     return result < 0 ? result : ask_id(rows, ret_id, ret_error);
 }
 
@@ -279,9 +279,10 @@ static bool has_deadline(const struct task *task) {
 }
 
 /* 1 with the task, now `processing`; 0 when there is none that may run. */
-static int claim(struct engine *engine, struct store_transaction *tx, struct task *ret_task, struct error **ret_error) {
+static int claim(struct engine *engine, struct store_transaction *tx, int64_t now, struct task *ret_task,
+                 struct error **ret_error) {
     _cleanup_free_ char *id = NULL;
-    int result = find_next_task(tx, &id, ret_error);
+    int result = find_next_task(tx, now, &id, ret_error);
     if (result <= 0) return result;
     _cleanup_task_ struct task task = {0};
     if ((result = task_load(tx, id, &task, ret_error)) < 0) return result;
@@ -345,10 +346,10 @@ static int look_at_processing(struct engine *engine, struct store_transaction *t
     return result;
 }
 
-/* The next time that a row names; INT64_MAX when none does. */
-static int find_next_time(struct store_transaction *tx, int64_t *ret_wall_ms, struct error **ret_error) {
+/* The next time that a row names; INT64_MAX when none does. `now` is the time by which claim() judged: a task whose
+ * time came between two clocks would else be neither claimed nor waited for. */
+static int find_next_time(struct store_transaction *tx, int64_t now, int64_t *ret_wall_ms, struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int64_t now = clock_wall_ms();
     int result = store_query(
         tx, &rows, ret_error,
         "SELECT min(CASE WHEN not_before > ? THEN not_before WHEN deadline > 0 THEN deadline END) FROM tasks "
@@ -363,7 +364,7 @@ struct look {
     struct task *tasks; /* to be started after the commit */
     size_t count;
     bool changed, canceled;
-    int64_t generation, next_wall_ms;
+    int64_t now, generation, next_wall_ms;
 };
 
 static void look_clear(struct look *look) {
@@ -375,7 +376,7 @@ static int claim_all(struct engine *engine, struct store_transaction *tx, struct
     int result = 0;
     while (count_running(engine) + look->count < engine->controller->settings->task_workers) {
         struct task task = {0};
-        if ((result = claim(engine, tx, &task, ret_error)) <= 0) break;
+        if ((result = claim(engine, tx, look->now, &task, ret_error)) <= 0) break;
         look->tasks = mem_resize(look->tasks, look->count + 1, sizeof *look->tasks);
         look->tasks[look->count++] = task;
         look->changed = true;
@@ -393,7 +394,7 @@ static int look_at_store(struct engine *engine, struct look *look, struct error 
         (result = claim_all(engine, tx, look, ret_error)) < 0 ||
         (result = store_ask_number(tx, &look->generation, ret_error, "SELECT generation FROM routing WHERE one = 1",
                                    "")) < 0 ||
-        (result = find_next_time(tx, &look->next_wall_ms, ret_error)) < 0)
+        (result = find_next_time(tx, look->now, &look->next_wall_ms, ret_error)) < 0)
         return result;
     return look->changed ? store_commit(TAKE(tx), ret_error) : 0;
 }
@@ -420,7 +421,7 @@ static void log_error(const char *what, const struct error *error) {
 
 /* Does what there is to do now; when to look again at the latest. */
 static uint64_t dispatch(struct engine *engine) {
-    __attribute__((cleanup(look_clear))) struct look look = {.next_wall_ms = INT64_MAX};
+    __attribute__((cleanup(look_clear))) struct look look = {.now = clock_wall_ms(), .next_wall_ms = INT64_MAX};
     _cleanup_error_ struct error *error = NULL;
     join_finished(engine, false);
     if (look_at_store(engine, &look, &error) < 0) {
