@@ -35,6 +35,7 @@
 #include "runner/runner_bind-internal.h"
 #include "runner/runner_flags-internal.h"
 #include "runner/runner_folder-internal.h"
+#include "runner/runner_pages-internal.h"
 #include "runner/runner_report-internal.h"
 #include "runner/runner_service-internal.h"
 #include "wire/wire.h"
@@ -357,7 +358,8 @@ int runner_main(int argc, char **argv) {
     log_parse_level(runner.flags.log_level, &level);
     log_open("runner", level);
     signal(SIGPIPE, SIG_IGN);
-    mallopt(M_ARENA_MAX, 2); /* loop and inference; more would only scatter what is freed */
+    runner_ask_for_huge_pages(argc, argv);
+    mallopt(M_ARENA_MAX, 1); /* more would scatter what is freed, and only the first one grows on huge pages */
     runner.threads = runner.flags.threads                 ? (unsigned)runner.flags.threads
                      : runner.flags.supervisor_descriptor ? 1
                                                           : count_processors();

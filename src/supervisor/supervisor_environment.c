@@ -36,9 +36,10 @@ char **environment_for_roles(const struct settings *settings) {
 }
 
 /* What a runner has to know stands in its flags. Nothing that is secret, the token above all, is among it: a runner
- * works on what others bring. */
+ * works on what others bring. The last lets its malloc ask for huge pages (runner/runner_pages-internal.h). */
 char **environment_for_runners(void) {
-    static const char *const variables[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/"};
+    static const char *const variables[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/",
+                                            "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"};
     char **all = mem_new_array(ARRAY_SIZE(variables) + 1, char *);
     for (size_t i = 0; i < ARRAY_SIZE(variables); i++) all[i] = text_copy(variables[i]);
     return all;

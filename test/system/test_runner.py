@@ -573,6 +573,17 @@ def test_a_unix_socket_serves_as_well(serve, models, tmp_path):
     assert again.client.get("/readyz").status_code == 200
 
 
+@pytest.mark.sanitizer
+def test_a_runner_that_nobody_told_asks_for_huge_pages_itself(serve, models, monkeypatch):
+    """glibc reads it before main(), so it has to stand in what the process was started with, not only in what it set."""
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    runner = serve(tiny.add_one(models))
+    assert b"GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in Path(f"/proc/{runner.pid}/environ").read_bytes().split(b"\0")
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    other = serve(tiny.add_one(models))
+    assert b"GLIBC_TUNABLES=glibc.malloc.hugetlb=0" in Path(f"/proc/{other.pid}/environ").read_bytes().split(b"\0")
+
+
 def test_the_process_is_confined(serve, models):
     runner = serve(tiny.add_one(models), "--memory-limit", "1Gi")
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{runner.pid}/status").read_text().splitlines())

@@ -73,7 +73,7 @@ static void a_runner_finds_only_what_is_meant_for_it(void **state) {
     _cleanup_wire_message_ struct wire_message up = fake_expect(&serve->controller, WIRE_replica_up);
     const char *report = up.replica_up.report_json;
     assert_holds(report, "\"descriptors\":\"0 1 2 3 5 \"");
-    assert_holds(report, "\"environment\":\"PATH LANG HOME \"");
+    assert_holds(report, "\"environment\":\"PATH LANG HOME GLIBC_TUNABLES \"");
     assert_holds(report, "\"folder\":\"/\"");
     assert_holds(report, "\"own_group\":1");
     _cleanup_free_ char *path = text_format("/proc/%d/oom_score_adj", (int)up.replica_up.pid);
