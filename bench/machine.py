@@ -28,8 +28,8 @@ def start(core, arguments, log=None, **options):
     return subprocess.Popen(command(core, arguments), stdout=output, stderr=output, **options)
 
 
-def output_of(core, arguments):
-    return subprocess.run(command(core, arguments), check=True, capture_output=True, text=True).stdout
+def output_of(core, arguments, **options):
+    return subprocess.run(command(core, arguments), check=True, capture_output=True, text=True, **options).stdout
 
 
 def stat_of(pid):

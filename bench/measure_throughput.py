@@ -38,6 +38,16 @@ def stage_rows(rounds):
     return rows
 
 
+def huge_rows(rounds):
+    rows = []
+    for clients, batch, _goal in STAGES:
+        own, huge, floor = ([r[key, clients] for r in rounds] for key in ("slipway", "huge", "floor"))
+        rows.append([clients, f"batch {batch}", *(ratio([(getattr(a, by), getattr(b, by)) for a, b in zip(over, under)])
+                     for over, under, by in ((own, huge, "per_second"), (own, huge, "per_cpu_second"),
+                                             (huge, floor, "per_cpu_second")))])
+    return rows
+
+
 def cost_rows(rounds):
     """CPU a request, by process, in microseconds."""
     rows = []
@@ -54,6 +64,7 @@ def measure_round(slipway, peer, seconds):
     given = {}
     for clients, batch, _goal in STAGES:
         given["floor", clients] = service.loop(batch, seconds, ids)
+        given["huge", clients] = service.loop(batch, seconds, ids, huge_pages=True)
         given["slipway", clients] = service.load(slipway, clients, seconds, "base64", [SENTENCE])
         given["fastapi", clients] = service.load(peer, clients, seconds, "base64", [SENTENCE])
     given["floor", "mixed 1"] = service.loop(1, seconds, mixed_ids)
@@ -110,6 +121,12 @@ server's core.{noisy(others)}
 
 {table(["clients", "floor", "goal", "Slipway / floor, by clock", "by CPU", "FastAPI / floor, by clock",
         "Slipway / FastAPI", "Slipway p50 / p99 ms", "FastAPI p50 / p99 ms"], stage_rows(rounds))}
+
+A runner keeps its weights on huge pages, which the loop, like any program, does not unless it is told to. Against the same
+loop told so, which is what HTTP and all the rest cost alone:
+
+{table(["clients", "floor", "Slipway / floor on huge pages, by clock", "by CPU", "floor on huge pages / floor, by CPU"],
+       huge_rows(rounds))}
 
 CPU a sentence in µs, as the kernel accounts it:
 

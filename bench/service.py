@@ -195,9 +195,11 @@ def load(server, clients, seconds, form, texts):
     return figures
 
 
-def loop(batch, seconds, sentences):
-    """The bare loop, on the server's core; sentences are lists of token ids."""
+def loop(batch, seconds, sentences, huge_pages=False):
+    """The bare loop, on the server's core; sentences are lists of token ids. As a program is by default, or with its
+    memory on huge pages, as a runner's is."""
     arguments = [BUILD / "bench/ort_loop", LIBRARY, MODEL / "onnx/model.onnx", 1, batch, seconds,
                  *(",".join(map(str, ids)) for ids in sentences)]
-    given = json.loads(machine.output_of(machine.SERVER_CORE, arguments))
+    environment = {**os.environ, "GLIBC_TUNABLES": f"glibc.malloc.hugetlb={int(huge_pages)}"}
+    given = json.loads(machine.output_of(machine.SERVER_CORE, arguments, env=environment))
     return Figures(requests=given["sentences"], seconds=given["seconds"], cpu_seconds=given["cpu_seconds"])
