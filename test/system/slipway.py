@@ -61,6 +61,13 @@ def children_of(pid):
     return found
 
 
+def in_own_mounts(script, command):
+    """The command that runs `script` by a shell in mounts of its own; the script ends with exec "$@", which is `command`.
+    (unshare's own way to keep the mounts private fails in a chroot, whose root is no mount point.)"""
+    private = "mount --make-rprivate / 2>/dev/null || :"
+    return ["unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", f"{private}; {script}", "sh", *command]
+
+
 def lives(pid, start=None):
     stat = stat_of(pid)
     return stat is not None and start in (None, stat[1])

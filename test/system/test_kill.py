@@ -16,7 +16,7 @@ import pytest
 import models as tiny
 from deployments import (Busy, Follower, amount, answered, begin_delete, begin_deploy, begin_update, check_truth, deploy, events, get,
                          httpx_client, infer, infer_body, packages, patch, request, runners, settle, task, update, wait_task)
-from slipway import DEADLINE, eventually, lives
+from slipway import DEADLINE, eventually, in_own_mounts, lives
 
 ROLES = ("controller", "gateway", "runner", "supervisor")
 UPDATE = ("fetch", "verify", "package", "provision", "ready", "switch", "drain", "retire")
@@ -330,8 +330,8 @@ def on_small_disk(make_slipway):
     """A service whose state lies on a disk of 24 MiB."""
     service = make_slipway(access_log="false")
     inside = service.command()
-    service.command = lambda: ["unshare", "--mount", "sh", "-ec",
-                               f'mkdir -p {service.state}; mount -t tmpfs -o size=24m none {service.state}; exec "$@"', "sh", *inside]
+    service.command = lambda: in_own_mounts(
+        f'mkdir -p {service.state}; mount -t tmpfs -o size=24m none {service.state}; exec "$@"', inside)
     service.start()
     service.state = type(service.state)(f"/proc/{service.pid}/root{service.state}")
     return service

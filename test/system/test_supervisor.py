@@ -11,7 +11,7 @@ import subprocess
 import models as tiny
 import pytest
 
-from slipway import PROGRAM, children_of, eventually, lives
+from slipway import PROGRAM, children_of, eventually, in_own_mounts, lives
 
 SETTINGS, IN_USE, ADDRESS, UNWRITABLE, DISK_FULL, PERMANENT, AT_ONCE = 2, 3, 4, 5, 6, 9, 130
 
@@ -242,8 +242,8 @@ def test_a_state_folder_that_cannot_be_made_is_told(make_slipway, tmp_path):
 
 def in_new_mounts(script, service):
     """Runs serve by a shell in mounts of its own; the script sees $state and execs "$@"."""
-    service.command = lambda command=service.command: [
-        "unshare", "--mount", "sh", "-ec", f"state={service.state}; mkdir -p $state; {script}", "sh", *command()]
+    service.command = lambda command=service.command: in_own_mounts(
+        f"state={service.state}; mkdir -p $state; {script}", command())
     return service
 
 
