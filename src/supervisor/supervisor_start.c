@@ -72,6 +72,21 @@ static int find_state_folder(struct supervisor *supervisor, struct error **ret_e
     return SERVE_EXIT_OK;
 }
 
+/* Runners work in another folder than serve was started in, and a library that is not there is better said now. */
+static int find_onnxruntime(struct supervisor *supervisor, struct error **ret_error) {
+    struct settings *settings = supervisor->settings;
+    if (!*settings->onnxruntime) return SERVE_EXIT_OK;
+    char *path = realpath(settings->onnxruntime, NULL);
+    if (!path) {
+        error_set_errno(ret_error, ERROR_CONFIGURATION, errno,
+                        "the setting onnxruntime names %s, which cannot be opened", settings->onnxruntime);
+        return SERVE_EXIT_SETTINGS;
+    }
+    free(settings->onnxruntime);
+    settings->onnxruntime = path;
+    return SERVE_EXIT_OK;
+}
+
 static int check_file_system(struct supervisor *supervisor, struct error **ret_error) {
     struct statfs status;
     if (statfs(supervisor->state, &status) < 0)
@@ -144,8 +159,8 @@ static int check_confinement(struct supervisor *supervisor, struct error **ret_e
 
 int start_prepare(struct supervisor *supervisor, struct error **ret_error) {
     int (*const steps[])(struct supervisor *, struct error **) = {
-        check_confinement,     find_state_folder,  check_file_system, lock_state_folder, check_disk,
-        lock_wait_for_members, make_inner_folders, alias_make,        listen_open,
+        check_confinement, find_onnxruntime,      find_state_folder,  check_file_system, lock_state_folder,
+        check_disk,        lock_wait_for_members, make_inner_folders, alias_make,        listen_open,
     };
     for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
         int result = steps[i](supervisor, ret_error);

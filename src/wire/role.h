@@ -5,7 +5,8 @@
  * until the process ends: a new supervisor waits on it for the children of the one before (RULES P1). Signals: all
  * default, none blocked. SIGTERM asks it to end. SIGINT does not reach it: it is in a process group of its own.
  * Environment: controller and gateway get every effective setting (settings_environment()) beside what `serve` was
- * started with; a runner gets PATH, LANG and HOME, what concerns it as flags (runner/runner_flags.def), and works in
+ * started with; a runner gets PATH, LANG, HOME and GLIBC_TUNABLES, what concerns it as flags (runner/runner_flags.def),
+ * and works in
  * "/". It ends when its supervisor does: by PDEATHSIG, which is set before its exec, and by itself when descriptor 3
  * closes.
  */

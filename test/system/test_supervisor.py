@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import models as tiny
 import pytest
@@ -275,3 +276,13 @@ def test_help_names_every_setting_and_exit_status():
     assert "--upstream-timeout" in text and "SLIPWAY_MEMORY_BUDGET" in text
     for status in (SETTINGS, IN_USE, ADDRESS, UNWRITABLE, DISK_FULL, PERMANENT, AT_ONCE):
         assert f"\n  {status:3}  " in text
+
+
+def test_a_relative_library_is_found_by_the_runners(make_slipway, models):
+    library = os.path.relpath(Path(PROGRAM).resolve().parent / "deps/onnxruntime/lib/libonnxruntime.so", models)
+    service = make_slipway(folder=models / "service", onnxruntime=os.path.join("..", library)).start()
+    assert service.deploy("one", tiny.add_one(models))["status"] == "active"
+
+
+def test_a_library_that_is_not_there_is_told_at_the_start(make_slipway):
+    assert "onnxruntime" in refused(make_slipway(onnxruntime="nowhere.so"), SETTINGS)
