@@ -54,6 +54,17 @@ foreach(source IN LISTS sources)
   slipway_test_program(${name} ${source})
 endforeach()
 
+# ---- the program that stops at named points (src/base/pause.h) ------------------
+
+if(TARGET slipway)
+  list(TRANSFORM slipway_modules PREPEND slipway_ OUTPUT_VARIABLE product_targets)
+  add_executable(slipway_paused ${CMAKE_SOURCE_DIR}/src/main.c ${CMAKE_SOURCE_DIR}/test/pause/pause_files.c)
+  target_compile_options(slipway_paused PRIVATE ${slipway_warnings})
+  target_link_libraries(slipway_paused PRIVATE ${product_targets})
+  set_target_properties(slipway_paused PROPERTIES
+    OUTPUT_NAME slipway-paused RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test)
+endif()
+
 # ---- fuzz --------------------------------------------------------------------
 
 file(GLOB replay_main CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/fuzz/replay_main.c)
