@@ -258,6 +258,7 @@ void gateway_count_answer(struct exchange *exchange, uint64_t duration_us);
 #define SERVES_HEALTH(name) enum http_body_mode gateway_serve_##name(struct exchange *exchange);
 #define SERVES_OWN(name) enum http_body_mode gateway_serve_##name(struct exchange *exchange);
 #define SERVES_DATA(name) enum http_body_mode gateway_serve_##name(struct exchange *exchange);
+#define SERVES_DOCUMENT(name) enum http_body_mode gateway_serve_##name(struct exchange *exchange);
 #define SERVES_CONTROL(name)
 #define ROUTE(method, pattern, kind, name, summary) SERVES_##kind(name)
 #include "http/routes.def"
@@ -265,5 +266,6 @@ void gateway_count_answer(struct exchange *exchange, uint64_t duration_us);
 #undef SERVES_HEALTH
 #undef SERVES_OWN
 #undef SERVES_DATA
+#undef SERVES_DOCUMENT
 #undef SERVES_CONTROL
 enum http_body_mode gateway_serve_control(struct exchange *exchange);

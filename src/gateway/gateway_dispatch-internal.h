@@ -10,7 +10,7 @@
 
 struct exchange;
 
-enum gateway_kind { GATEWAY_HEALTH, GATEWAY_OWN, GATEWAY_DATA, GATEWAY_CONTROL, GATEWAY_KINDS };
+enum gateway_kind { GATEWAY_HEALTH, GATEWAY_OWN, GATEWAY_DATA, GATEWAY_DOCUMENT, GATEWAY_CONTROL, GATEWAY_KINDS };
 extern const char *const gateway_kind_names[GATEWAY_KINDS];
 
 struct gateway_endpoint {

@@ -8,11 +8,12 @@
 #include "base/memory.h"
 #include "gateway/gateway-internal.h"
 
-const char *const gateway_kind_names[GATEWAY_KINDS] = {"health", "own", "data", "control"};
+const char *const gateway_kind_names[GATEWAY_KINDS] = {"health", "own", "data", "document", "control"};
 
 #define SERVE_HEALTH(name) gateway_serve_##name
 #define SERVE_OWN(name) gateway_serve_##name
 #define SERVE_DATA(name) gateway_serve_##name
+#define SERVE_DOCUMENT(name) gateway_serve_##name
 #define SERVE_CONTROL(name) gateway_serve_control
 
 const struct gateway_endpoint gateway_endpoints[] = {
