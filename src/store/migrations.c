@@ -11,33 +11,40 @@ static const char *const steps[] = {
 /* schema_001.inc */
 #include "store/schema_001.inc"
     ,
+/* schema_002.inc */
+#include "store/schema_002.inc"
+    ,
 };
 
+const struct store_schema control_schema = {.maker = "the controller", .steps = steps, .count = ARRAY_SIZE(steps)};
+
 int64_t store_schema_version(void) {
-    return (int64_t)ARRAY_SIZE(steps);
+    return (int64_t)control_schema.count;
 }
 
-static int refuse_newer(const char *path, int64_t version, struct error **ret_error) {
+static int refuse_newer(const struct store_schema *schema, const char *path, int64_t version,
+                        struct error **ret_error) {
     return error_set(ret_error, ERROR_CONFIGURATION,
                      "open %s: it was written by a newer Slipway (schema version %" PRId64
                      ", and this one knows versions up to %" PRId64 "); start the newer one, or restore a backup",
-                     path, version, store_schema_version());
+                     path, version, (int64_t)schema->count);
 }
 
 /* One step, if it is still due. *ret_version is the version after it. */
-static int migrate_once(const struct store_driver *driver, struct store_connection *connection, const char *path,
-                        int64_t *ret_version, struct error **ret_error) {
+static int migrate_once(const struct store_driver *driver, struct store_connection *connection,
+                        const struct store_schema *schema, const char *path, int64_t *ret_version,
+                        struct error **ret_error) {
     int result = driver->begin(connection, ret_error);
     if (result < 0) return result;
     int64_t version = 0; /* asked again: another process may have been first */
     result = driver->get_version(connection, &version, ret_error);
     if (result < 0) goto failed;
-    if (version > store_schema_version()) {
-        result = refuse_newer(path, version, ret_error);
+    if (version > (int64_t)schema->count) {
+        result = refuse_newer(schema, path, version, ret_error);
         goto failed;
     }
-    if (version < store_schema_version()) {
-        if ((result = driver->script(connection, steps[version], ret_error)) < 0) goto failed;
+    if (version < (int64_t)schema->count) {
+        if ((result = driver->script(connection, schema->steps[version], ret_error)) < 0) goto failed;
         if ((result = driver->set_version(connection, ++version, ret_error)) < 0) goto failed;
     }
     result = driver->commit(connection, ret_error);
@@ -49,15 +56,15 @@ failed:
     return result;
 }
 
-int store_migrate(const struct store_driver *driver, struct store_connection *connection, const char *path,
-                  struct error **ret_error) {
+int store_migrate(const struct store_driver *driver, struct store_connection *connection,
+                  const struct store_schema *schema, const char *path, struct error **ret_error) {
     int64_t version = 0;
     int result = driver->get_version(connection, &version, ret_error);
     if (result < 0) return result;
-    if (version > store_schema_version()) return refuse_newer(path, version, ret_error);
-    while (version < store_schema_version()) {
+    if (version > (int64_t)schema->count) return refuse_newer(schema, path, version, ret_error);
+    while (version < (int64_t)schema->count) {
         int64_t next = version + 1;
-        result = migrate_once(driver, connection, path, &version, ret_error);
+        result = migrate_once(driver, connection, schema, path, &version, ret_error);
         if (result < 0) {
             error_wrap(ret_error, "bring %s to schema version %" PRId64, path, next);
             return result;
@@ -66,16 +73,16 @@ int store_migrate(const struct store_driver *driver, struct store_connection *co
     return 0;
 }
 
-int store_check_schema(const struct store_driver *driver, struct store_connection *connection, const char *path,
-                       struct error **ret_error) {
+int store_check_schema(const struct store_driver *driver, struct store_connection *connection,
+                       const struct store_schema *schema, const char *path, struct error **ret_error) {
     int64_t version = 0;
     int result = driver->get_version(connection, &version, ret_error);
     if (result < 0) return result;
-    if (version > store_schema_version()) return refuse_newer(path, version, ret_error);
-    if (version == store_schema_version()) return 0;
+    if (version > (int64_t)schema->count) return refuse_newer(schema, path, version, ret_error);
+    if (version == (int64_t)schema->count) return 0;
     error_set(ret_error, ERROR_UNAVAILABLE,
-              "open %s: its schema is not ready yet (version %" PRId64 " of %" PRId64 "); the controller makes it",
-              path, version, store_schema_version());
+              "open %s: its schema is not ready yet (version %" PRId64 " of %" PRId64 "); %s makes it", path, version,
+              (int64_t)schema->count, schema->maker);
     error_mark_transient(ret_error);
     return -(int)ERROR_UNAVAILABLE;
 }

@@ -1,8 +1,8 @@
 /* What the store's files share: the driver's contract, the migrations, the check of the file system.
  *
- * store.c owns the mutex, the life of transactions and rows, and the rule that a broken store stays broken; a driver
- * owns one connection and knows one database. store.c calls a driver only with the store's mutex held, and once the
- * driver has set connection->broken only to finish, roll back and close.
+ * store.c owns the turn, the life of transactions and rows, and the rule that a broken store stays broken; a driver
+ * owns one connection and knows one database. store.c calls a driver only in the caller's turn (but for sync), and once
+ * the driver has set connection->broken only to finish, roll back and close.
  */
 #pragma once
 #include <stdatomic.h>
@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "store/store.h"
 
 struct store_value {
     enum store_kind { STORE_NULL, STORE_NUMBER, STORE_REAL, STORE_TEXT, STORE_BYTES } kind;
@@ -32,8 +33,9 @@ struct store_cursor; /* a running statement: the driver's own */
 
 struct store_driver {
     const char *name;
-    /* `read_only` as in store_open_reader(). Does not look at the schema. */
-    int (*open)(const char *path, bool read_only, struct store_connection **ret_connection, struct error **ret_error);
+    /* Does not look at the schema. */
+    int (*open)(const char *path, const struct store_options *options, struct store_connection **ret_connection,
+                struct error **ret_error);
     void (*close)(struct store_connection *connection);
     int (*begin)(struct store_connection *connection, struct error **ret_error);
     int (*commit)(struct store_connection *connection, struct error **ret_error); /* over, also when it fails */
@@ -52,6 +54,8 @@ struct store_driver {
     void (*finish)(struct store_cursor *cursor, int64_t *ret_changes); /* ret_changes: NULL, or the rows changed */
     int (*checkpoint)(struct store_connection *connection,
                       struct error **ret_error); /* NULL where there is no such thing */
+    /* What was committed is durable. Also while a transaction of this connection runs on another thread. */
+    int (*sync)(struct store_connection *connection, struct error **ret_error);
 };
 extern const struct store_driver sqlite_driver;
 
@@ -59,14 +63,15 @@ extern const struct store_driver sqlite_driver;
  */
 int store_check_sqlite_version(int number, const char *version, struct error **ret_error);
 
-/* The version of the schema that this build speaks. */
+extern const struct store_schema control_schema;
+/* The version of the control database's schema that this build speaks. */
 int64_t store_schema_version(void);
-/* Brings the schema to store_schema_version(), one transaction a step. CONFIGURATION when it is newer already. */
-int store_migrate(const struct store_driver *driver, struct store_connection *connection, const char *path,
-                  struct error **ret_error);
+/* Brings it to the schema's newest version, one transaction a step. CONFIGURATION when it is newer already. */
+int store_migrate(const struct store_driver *driver, struct store_connection *connection,
+                  const struct store_schema *schema, const char *path, struct error **ret_error);
 /* CONFIGURATION when the schema is newer than this build, UNAVAILABLE (transient) when it is older. */
-int store_check_schema(const struct store_driver *driver, struct store_connection *connection, const char *path,
-                       struct error **ret_error);
+int store_check_schema(const struct store_driver *driver, struct store_connection *connection,
+                       const struct store_schema *schema, const char *path, struct error **ret_error);
 
 /* CONFIGURATION error when the folder of `path` lies on a network file system (S1). */
 int store_check_filesystem(const char *path, struct error **ret_error);

@@ -1,7 +1,9 @@
 #include "store/store.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,7 +26,9 @@ struct store {
     struct store_connection *connection;
     char *path;
     pid_t owner; /* the process that opened it */
-    pthread_mutex_t mutex; /* held from begin to commit or rollback; guards all that follows */
+    /* Whose turn it is, from begin to commit or rollback. Not a mutex, for a transaction may change its thread. */
+    sem_t turn;
+    _Atomic(pthread_t) holder; /* who began what runs; 0: nobody */
     struct store_transaction transaction;
 };
 
@@ -45,21 +49,18 @@ static struct store *new_store(const struct store_driver *driver, struct store_c
     store->path = text_copy(path);
     store->owner = getpid();
     store->transaction.store = store;
-    pthread_mutexattr_t kind;
-    pthread_mutexattr_init(&kind);
-    /* A second begin on the same thread would wait for itself for ever: it is a mistake, and shows as one. */
-    pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_ERRORCHECK);
-    pthread_mutex_init(&store->mutex, &kind);
-    pthread_mutexattr_destroy(&kind);
+    sem_init(&store->turn, 0, 1);
     return store;
 }
 
-static int open_with(const struct store_driver *driver, const char *path, bool read_only, struct store **ret_store,
-                     struct error **ret_error) {
+static int open_with(const struct store_driver *driver, const char *path, const struct store_options *options,
+                     struct store **ret_store, struct error **ret_error) {
+    assert(!options->create || options->role == STORE_OWNER);
     struct store_connection *connection = NULL;
-    int result = driver->open(path, read_only, &connection, ret_error);
+    int result = driver->open(path, options, &connection, ret_error);
     if (result < 0) return result;
-    result = (read_only ? store_check_schema : store_migrate)(driver, connection, path, ret_error);
+    result = (options->role == STORE_OWNER ? store_migrate : store_check_schema)(driver, connection, options->schema,
+                                                                                 path, ret_error);
     if (result < 0) {
         driver->close(connection);
         return result;
@@ -69,34 +70,37 @@ static int open_with(const struct store_driver *driver, const char *path, bool r
 }
 
 int store_open(const char *path, struct store **ret_store, struct error **ret_error) {
-    return open_with(&sqlite_driver, path, false, ret_store, ret_error);
+    static const struct store_options options = {.schema = &control_schema, .role = STORE_OWNER, .create = true};
+    return open_with(&sqlite_driver, path, &options, ret_store, ret_error);
 }
 
 int store_open_reader(const char *path, struct store **ret_store, struct error **ret_error) {
-    return open_with(&sqlite_driver, path, true, ret_store, ret_error);
+    static const struct store_options options = {.schema = &control_schema, .role = STORE_READER};
+    return open_with(&sqlite_driver, path, &options, ret_store, ret_error);
+}
+
+int store_open_as(const char *path, const struct store_options *options, struct store **ret_store,
+                  struct error **ret_error) {
+    return open_with(&sqlite_driver, path, options, ret_store, ret_error);
 }
 
 void store_close(struct store *store) {
     if (!store) return;
     /* A child's copy of a connection is never closed: that would tidy up files which the parent still uses. */
     if (store->owner == getpid()) store->driver->close(store->connection);
-    pthread_mutex_destroy(&store->mutex);
+    sem_destroy(&store->turn);
     free(store->path);
     free(store);
 }
 
-/* ---- the mutex, and what forbids to go on ---- */
+/* ---- the turn, and what forbids to go on ---- */
 
-static int lock(struct store *store, struct error **ret_error) {
+static int check_usable(struct store *store, struct error **ret_error) {
     if (store->owner != getpid())
         return error_set(ret_error, ERROR_DEPLOYMENT,
                          "use %s: process %d opened it, and a connection must not cross a fork", store->path,
                          (int)store->owner);
-    int locked = pthread_mutex_lock(&store->mutex);
-    assert(!locked); /* else this thread has a transaction already */
-    (void)locked;
     if (!atomic_load(&store->connection->broken)) return 0;
-    pthread_mutex_unlock(&store->mutex);
     return error_set(
         ret_error, ERROR_UNAVAILABLE,
         "use %s: its disk failed or it is damaged, as an earlier error says; restart the service, and look at "
@@ -105,9 +109,19 @@ static int lock(struct store *store, struct error **ret_error) {
 }
 
 static void unlock(struct store *store) {
-    int unlocked = pthread_mutex_unlock(&store->mutex);
-    assert(!unlocked); /* else another thread began the transaction */
-    (void)unlocked;
+    atomic_store(&store->holder, 0);
+    sem_post(&store->turn);
+}
+
+static int lock(struct store *store, struct error **ret_error) {
+    int result = check_usable(store, ret_error);
+    if (result < 0) return result;
+    assert(atomic_load(&store->holder) != pthread_self()); /* it would wait for itself for ever */
+    while (sem_wait(&store->turn) < 0) assert(errno == EINTR);
+    atomic_store(&store->holder, pthread_self());
+    result = check_usable(store, ret_error); /* whose turn it was may have broken it */
+    if (result < 0) unlock(store);
+    return result;
 }
 
 bool store_is_broken(struct store *store) {
@@ -304,4 +318,10 @@ int store_checkpoint(struct store *store, struct error **ret_error) {
     if (store->driver->checkpoint) result = store->driver->checkpoint(store->connection, ret_error);
     unlock(store);
     return result;
+}
+
+int store_sync(struct store *store, struct error **ret_error) {
+    int result = check_usable(store, ret_error);
+    if (result < 0) return result;
+    return store->driver->sync(store->connection, ret_error);
 }

@@ -1,11 +1,11 @@
 /* The store: one small SQL surface over a driver (SQLite now; PostgreSQL is a second struct store_driver with the same
  * queries).
  *
- * A struct store is one connection. The writing connection of the control database belongs to the controller, which
- * guards it with store_begin()/store_commit(): they hold a mutex, so that any of its worker threads may run a
- * transaction while the others wait. A transaction begins and ends on one thread, and a thread has one at a time.
- * Gateways open the same file read-only (store_open_reader) and use it on one worker at a time. Rules S1 to S5. No
- * connection crosses a fork: its calls fail in the child. May use: base.
+ * A struct store is one connection, guarded by store_begin()/store_commit(): what begins a transaction has the
+ * connection alone until its end, so that any thread may run one while others wait. A transaction is used by one thread
+ * at a time, and a thread has one of a store at a time. A process may have several connections to one file. The control
+ * database is written by the controller (store_open) and read by gateways (store_open_reader); others are opened with
+ * store_open_as(). Rules S1 to S5. No connection crosses a fork: its calls fail in the child. May use: base.
  *
  *     _cleanup_transaction_ struct store_transaction *tx = NULL;
  *     _cleanup_rows_ struct store_rows *rows = NULL;
@@ -40,6 +40,33 @@ int store_open(const char *path, struct store **ret_store, struct error **ret_er
 /* Read-only, without checkpoints (S2); UNAVAILABLE (transient) when the file or its schema is not there yet. */
 int store_open_reader(const char *path, struct store **ret_store, struct error **ret_error);
 void store_close(struct store *store); /* no transaction may be running; NULL is fine */
+
+/* ---- other databases than the control database ---- */
+
+/* A schema: its steps in order, each a script; a step that was released is never edited. Static data. */
+struct store_schema {
+    const char *maker; /* who makes it, for messages: "the controller" */
+    const char *const *steps;
+    size_t count; /* the newest version */
+};
+/* S2: of the processes that have a database open, one is its owner. */
+enum store_role {
+    STORE_OWNER, /* writes, migrates, checkpoints */
+    STORE_WRITER, /* writes; never checkpoints */
+    STORE_READER,
+};
+struct store_options {
+    const struct store_schema *schema;
+    enum store_role role;
+    bool create; /* owner: makes the file when it is not there; else that is UNAVAILABLE and transient */
+    bool relaxed; /* a commit is not synced: a power cut may take the last ones, in their order, until store_sync() */
+};
+/* Errors as those of store_open() and, for roles that do not migrate, of store_open_reader(). */
+int store_open_as(const char *path, const struct store_options *options, struct store **ret_store,
+                  struct error **ret_error);
+/* What any connection of any process has committed before is durable when it returns 0: for relaxed databases. Any
+ * role. A failed fsync breaks this connection (S1). Does not wait for a transaction of this connection. */
+int store_sync(struct store *store, struct error **ret_error);
 
 /* True from a failed fsync or a damaged file on: every later call fails and says so. The role should end; the one that
  * is started next opens the file anew. Any thread. */
@@ -78,6 +105,6 @@ const void *store_bytes(struct store_rows *rows, int column, size_t *ret_size);
 int64_t store_number(struct store_rows *rows, int column);
 double store_real(struct store_rows *rows, int column);
 bool store_is_null(struct store_rows *rows, int column);
-/* PASSIVE checkpoint of the write-ahead log; the checkpointing process only (S2). Commits do it by themselves when the
- * log has grown to 1000 pages. */
+/* PASSIVE checkpoint of the write-ahead log; the owner only (S2). Its commits do it by themselves when the log has
+ * grown to 1000 pages, and begin the log anew when constant reading has let it grow far beyond. */
 int store_checkpoint(struct store *store, struct error **ret_error);
