@@ -23,6 +23,7 @@ struct route {
 #define ROUTE_OWN(...)
 #define ROUTE_HEALTH(...)
 #define ROUTE_DATA(...)
+#define ROUTE_DOCUMENT(...)
 #define ROUTE_CONTROL(method, pattern, name) {method, pattern, api_##name},
 #define ROUTE(method, pattern, handler, name, summary) ROUTE_##handler(method, pattern, name)
 static const struct route routes[] = {
@@ -32,7 +33,7 @@ static const struct route routes[] = {
 #undef ROUTE
 
 static const char *const parameter_names[API_PARAMETER_COUNT] = {
-    "limit", "offset", "status", "kind", "parent_id", "deployment_id", "collection", "timeout",
+    "limit", "offset", "status", "kind", "parent_id", "deployment_id", "collection", "task_id", "timeout",
 };
 
 struct api {

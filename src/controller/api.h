@@ -21,6 +21,7 @@ enum api_parameter {
     API_PARENT_ID,
     API_DEPLOYMENT_ID,
     API_COLLECTION,
+    API_TASK_ID,
     API_TIMEOUT,
     API_PARAMETER_COUNT
 };
@@ -65,6 +66,7 @@ void api_answer(struct api_call *call, int status, yyjson_mut_doc *document, yyj
 #define ROUTE_OWN(name)
 #define ROUTE_HEALTH(name)
 #define ROUTE_DATA(name)
+#define ROUTE_DOCUMENT(name)
 #define ROUTE_CONTROL(name) int api_##name(struct api_call *call, struct error **ret_error);
 #define ROUTE(method, pattern, handler, name, summary) ROUTE_##handler(name)
 #include "http/routes.def"
@@ -72,5 +74,6 @@ void api_answer(struct api_call *call, int status, yyjson_mut_doc *document, yyj
 #undef ROUTE_OWN
 #undef ROUTE_HEALTH
 #undef ROUTE_DATA
+#undef ROUTE_DOCUMENT
 #undef ROUTE_CONTROL
 int api_metrics(struct api_call *call, struct error **ret_error);

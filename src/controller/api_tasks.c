@@ -42,7 +42,7 @@ int api_task_list(struct api_call *call, struct error **ret_error) {
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     int64_t limit, offset;
-    int result = api_check_parameters(call, ~(1u << API_TIMEOUT), ret_error);
+    int result = api_check_parameters(call, ~(1u << API_TIMEOUT | 1u << API_TASK_ID), ret_error);
     if (result < 0 || (result = api_page(call, &limit, &offset, ret_error)) < 0 ||
         (result = check_filter(call, ret_error)) < 0 ||
         (result = store_begin(call->controller->store, &tx, ret_error)) < 0)
