@@ -1,5 +1,6 @@
 /* `slipway`: one program, of which every process runs one role. The first argument picks it; what is no role is a
- * command of the CLI. controller, gateway and (under a service) runner are started by the supervisor, not by people. */
+ * command of the CLI. controller, indexer, gateway and (under a service) runner are started by the supervisor, not by
+ * people. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "cli/cli.h"
 #include "controller/controller.h"
 #include "gateway/gateway.h"
+#include "indexer/indexer.h"
 #include "runner/runner.h"
 #include "supervisor/supervisor.h"
 #include "wire/role.h"
@@ -35,6 +37,11 @@ static int run_controller(int argc, char **argv) {
     return run_with_settings(controller_main);
 }
 
+static int run_indexer(int argc, char **argv) {
+    (void)argc, (void)argv;
+    return run_with_settings(indexer_main);
+}
+
 static int run_gateway(int argc, char **argv) {
     (void)argc, (void)argv;
     return run_with_settings(gateway_main);
@@ -52,9 +59,8 @@ static const struct {
     const char *process_name; /* at most 15 bytes, for ps and top */
     int (*run)(int argc, char **argv); /* argv[0] is the word */
 } roles[] = {
-    {"serve", "slipway", run_supervisor},
-    {"controller", "slipway-control", run_controller},
-    {"gateway", "slipway-gateway", run_gateway},
+    {"serve", "slipway", run_supervisor},        {"controller", "slipway-control", run_controller},
+    {"indexer", "slipway-indexer", run_indexer}, {"gateway", "slipway-gateway", run_gateway},
     {"runner", "slipway-runner", runner_main},
 };
 

@@ -16,6 +16,7 @@
 
 #define PING_INTERVAL_MS 2000
 #define PINGS_UNANSWERED 5 /* killed when the next ping is due and so many have no answer: 10 s */
+#define PINGS_UNANSWERED_IDLE 60 /* the same at idle priority, which a busy machine leaves waiting: 2 min */
 #define REGISTER_DEADLINE_MS 60000 /* from fork to hello */
 #define STABLE_MS 60000 /* up for so long: the deaths before are forgotten */
 #define CLOSED_GRACE_MS 5000 /* from the end of its channel to its own end */
@@ -29,6 +30,7 @@ struct child_spec {
     char *const *arguments, *const *environment; /* ended by NULL */
     const char *members; /* path of the file that it locks shared */
     const char *folder; /* where it works, or NULL: where the supervisor does */
+    bool idle_priority; /* SCHED_IDLE, which its threads inherit */
     int listener; /* becomes ROLE_DESCRIPTOR_LISTENER; -1: none */
     int log; /* becomes 1 and 2; -1: the supervisor's stderr */
     int oom_score_adjustment;
@@ -80,7 +82,7 @@ int log_file_open(const char *path, off_t *ret_size);
 
 /* What differs between roles and replicas; every function is called by supervisor_process.c, on the one thread. */
 struct process_kind {
-    const char *role; /* "controller", "gateway", "runner" */
+    const char *role; /* "controller", "indexer", "gateway", "runner" */
     /* Starts a fresh child; when it cannot be forked, that is a death like any other. */
     int (*start)(struct supervisor *, struct process *, struct error **ret_error);
     /* A message of its child; valid during the call. ping and pong do not come here. */
@@ -97,6 +99,7 @@ struct process {
     uint64_t stable_since_ms; /* NEVER until it does its work */
     uint64_t deaths; /* in a row */
     uint64_t restarts; /* in all */
+    bool idle_priority; /* it runs when nothing else wants the processor, and answers pings as late */
     bool forgotten; /* freed at the end of this turn of the loop */
 };
 
@@ -124,7 +127,14 @@ void process_say(struct process *process, const struct wire_message *message);
 void process_log(const struct process *process, enum log_level level, const char *message, const char *key,
                  const char *value);
 
-/* ---- controller and gateway (supervisor_role.c) ---- */
+/* ---- controller, indexer and gateway (supervisor_role.c) ---- */
+
+enum role_index {
+    ROLE_CONTROLLER,
+    ROLE_INDEXER,
+    ROLE_GATEWAY,
+    ROLE_COUNT
+}; /* in the order in which they are started */
 
 struct role {
     struct process process;
@@ -136,11 +146,19 @@ struct role {
     uint64_t generation, lowest; /* what the gateway last said in routes_used; 0: nothing yet */
 };
 
-extern const struct process_kind controller_kind, gateway_kind;
+/* By enum role_index. */
+extern const struct process_kind role_kinds[ROLE_COUNT];
 void role_clear(struct role *role);
+/* To one that has registered; to another it is dropped (wire/messages.def: what is said again when it comes). */
+void role_tell(struct supervisor *supervisor, enum role_index to, const struct wire_message *message);
 /* To all that have registered. */
 void role_tell_all(struct supervisor *supervisor, const struct wire_message *message);
-void role_tell_controller(struct supervisor *supervisor, const struct wire_message *message);
+
+/* ---- what roles say to each other (supervisor_relay.c) ---- */
+
+/* Passes it on when `from` may send it to another role; false when it may not, or when it is the supervisor's to
+ * take. */
+bool relay_pass(struct supervisor *supervisor, enum role_index from, const struct wire_message *message);
 
 /* ---- replicas (supervisor_replica.c) ---- */
 
@@ -148,7 +166,7 @@ struct replica {
     struct process process;
     char *id, *deployment_id, *deployment_name, *package_path, *package_digest, *recipe_json;
     uint64_t revision, threads, memory_limit_bytes, restarts_maximum, ready_deadline_ms;
-    uint64_t incarnation;
+    uint64_t incarnation; /* its idle_priority stands in `process` */
     pid_t last_pid;
     char *address; /* the socket of this incarnation */
     char *log_path;
@@ -176,8 +194,8 @@ struct stop {
     uint64_t begun_ms, next_ms; /* when the next phase begins at the latest */
 };
 
-/* Begins to end: gateway, controller, runners, within the drain deadline. `sentence` (or NULL) is the last that is
- * said. */
+/* Begins to end: gateway, controller and indexer, runners, within the drain deadline. `sentence` (or NULL) is the last
+ * that is said. */
 void stop_begin(struct supervisor *supervisor, int exit_status, const char *sentence);
 /* Ends everything now. */
 void stop_at_once(struct supervisor *supervisor, int exit_status);
@@ -194,7 +212,7 @@ struct supervisor {
     char **role_environment, **runner_environment;
     int lock, listener, signals, alias_lock;
     struct process *processes; /* every one, roles first */
-    struct role controller, gateway;
+    struct role roles[ROLE_COUNT];
     uint64_t incarnations, gateways; /* numbers given so far; never given twice */
     uint64_t started_ms;
     bool said_ready;

@@ -5,7 +5,7 @@
  *                             supervisor_listen.c and supervisor_holders.c are parts of it
  *   supervisor_child.c        fork, exec, reap; supervisor_environment.c, supervisor_log_file.c: what a child finds
  *   supervisor_process.c      what is common to all that is kept up: pauses, pings, deadlines, messages
- *   supervisor_role.c         controller and gateway, and what is passed between them
+ *   supervisor_role.c         controller, indexer and gateway; supervisor_relay.c: what is passed between them
  *   supervisor_replica.c      runners
  *   supervisor_cause.c        causes of death
  *   supervisor_stop.c         the end; supervisor_notify.c tells a service manager of it, and of the beginning */
@@ -168,12 +168,14 @@ static void run_loop(struct supervisor *supervisor) {
 /* ---- the whole ---- */
 
 static void start_roles(struct supervisor *supervisor) {
-    process_init(&supervisor->controller.process, &controller_kind);
-    process_init(&supervisor->gateway.process, &gateway_kind);
-    supervisor->processes = &supervisor->controller.process;
-    supervisor->controller.process.next = &supervisor->gateway.process;
-    process_start(supervisor, &supervisor->controller.process);
-    process_start(supervisor, &supervisor->gateway.process);
+    struct process **last = &supervisor->processes;
+    for (size_t i = 0; i < ROLE_COUNT; i++) {
+        struct process *process = &supervisor->roles[i].process;
+        process_init(process, &role_kinds[i]);
+        *last = process;
+        last = &process->next;
+    }
+    for (size_t i = 0; i < ROLE_COUNT; i++) process_start(supervisor, &supervisor->roles[i].process);
 }
 
 static int fail(int status, const struct error *error) {
@@ -197,8 +199,7 @@ static int serve(struct supervisor *supervisor) {
     start_roles(supervisor);
     run_loop(supervisor);
     sweep(supervisor, true);
-    role_clear(&supervisor->controller);
-    role_clear(&supervisor->gateway);
+    for (size_t i = 0; i < ROLE_COUNT; i++) role_clear(&supervisor->roles[i]);
     close(supervisor->signals);
     if (supervisor->last_sentence)
         fprintf(stderr, "slipway serve: %s\n", supervisor->last_sentence);

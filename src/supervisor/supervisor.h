@@ -1,7 +1,9 @@
-/* The supervisor: `slipway serve`. It starts controller, gateway and runners, keeps them up, and takes them down.
+/* The supervisor: `slipway serve`. It starts controller, indexer, gateway and runners, keeps them up, and takes them
+ * down.
  *
  * Why a process of its own: it is the one part that nothing can make fail, because it takes no outside input, holds no
- * database, links no event library and has one thread. What it is told comes from the controller and the gateway; of a
+ * database, links no event library and has one thread. What it is told comes from controller, indexer and
+ * gateway, and most of that is for one another, and passed on unread; of a
  * runner, which works on other people's models, it takes three messages and opens none of the text in them.
  *
  * May use: base, wire. Threads: one. Its loop is poll() over a signalfd, and a pidfd and a SOCK_SEQPACKET socket per

@@ -2,6 +2,7 @@
  * has one thread, so all of libc may be used there. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -89,6 +90,12 @@ static void adjust_oom_score(int adjustment) {
     close(file);
 }
 
+/* It needs no privilege, and leaves the parent-death signal as it is; only the way back needs one. */
+static void become_idle(int failure_pipe) {
+    const struct sched_param none = {0};
+    if (sched_setscheduler(0, SCHED_IDLE, &none) < 0) give_up(failure_pipe, "take idle priority");
+}
+
 __attribute__((noreturn)) static void child_become(const struct child_spec *spec, pid_t parent, int socket,
                                                    int failure) {
     bind_to_parent(parent, failure);
@@ -98,6 +105,7 @@ __attribute__((noreturn)) static void child_become(const struct child_spec *spec
     setpgid(0, 0); /* a terminal's Ctrl-C is for the supervisor alone */
     lock_members(spec->members, failure_pipe);
     if (spec->oom_score_adjustment) adjust_oom_score(spec->oom_score_adjustment);
+    if (spec->idle_priority) become_idle(failure_pipe);
     if (spec->folder && chdir(spec->folder) < 0) give_up(failure_pipe, "enter its folder");
     execve("/proc/self/exe", spec->arguments, spec->environment);
     give_up(failure_pipe, "execute the program");

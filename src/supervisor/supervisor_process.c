@@ -72,9 +72,9 @@ uint64_t process_next_time(const struct process *process) {
  * gets its chance to answer first. */
 static void ping(struct process *process, uint64_t now_ms) {
     struct child *child = &process->child;
-    if (child->pings_unanswered >= PINGS_UNANSWERED) {
+    if (child->pings_unanswered >= (process->idle_priority ? PINGS_UNANSWERED_IDLE : PINGS_UNANSWERED)) {
         child->ping_at_ms = NEVER;
-        child_kill(child, "it did not answer for 10 s");
+        child_kill(child, process->idle_priority ? "it did not answer for 2 min" : "it did not answer for 10 s");
         return;
     }
     child->pings_unanswered++;

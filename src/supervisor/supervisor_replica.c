@@ -87,7 +87,7 @@ static struct wire_message down_message(const struct replica *replica, uint64_t 
 
 /* Replicas in every state are told of: a controller that took silence for absence would start them a second time. */
 void replica_tell_snapshot(struct supervisor *supervisor, struct process *to) {
-    bool is_controller = to == &supervisor->controller.process;
+    bool is_controller = to == &supervisor->roles[ROLE_CONTROLLER].process;
     for (struct process *process = supervisor->processes; process; process = process->next) {
         if (process->kind != &runner_kind || process->forgotten) continue;
         const struct replica *replica = replica_of(process);
@@ -154,6 +154,7 @@ static int start_replica(struct supervisor *supervisor, struct process *process,
         .environment = supervisor->runner_environment,
         .members = supervisor->members,
         .folder = "/",
+        .idle_priority = process->idle_priority,
         .listener = -1,
         .log = log,
         .oom_score_adjustment = 500,
@@ -166,7 +167,7 @@ static int start_replica(struct supervisor *supervisor, struct process *process,
     child_kill_at(&process->child, process->child.started_ms + replica->ready_deadline_ms, reason);
     log_replica(replica, LOG_INFO, "replica started", NULL);
     struct wire_message message = started_message(replica);
-    role_tell_controller(supervisor, &message);
+    role_tell(supervisor, ROLE_CONTROLLER, &message);
     return 0;
 }
 
@@ -253,9 +254,9 @@ const struct process_kind runner_kind = {
 
 static void refuse(struct supervisor *supervisor, const char *id, const char *cause) {
     log_write(LOG_WARNING, "replica refused", "replica", id, "cause", cause, NULL);
-    role_tell_controller(supervisor,
-                         &(struct wire_message){.type = WIRE_replica_down,
-                                                .replica_down = {.replica_id = id, .final = 1, .cause = cause}});
+    role_tell(supervisor, ROLE_CONTROLLER,
+              &(struct wire_message){.type = WIRE_replica_down,
+                                     .replica_down = {.replica_id = id, .final = 1, .cause = cause}});
 }
 
 static uint64_t bounded(uint64_t duration_ms) {
@@ -275,6 +276,7 @@ static struct replica *replica_new(const struct supervisor *supervisor, const st
     replica->threads = request->threads;
     replica->memory_limit_bytes = request->memory_limit_bytes;
     replica->restarts_maximum = request->restarts_maximum;
+    replica->process.idle_priority = request->idle_priority;
     replica->ready_deadline_ms = bounded(request->ready_deadline_ms ? request->ready_deadline_ms
                                                                     : supervisor->settings->replica_ready_deadline_ms);
     replica->log_path = text_format("%s/logs/%s.log", supervisor->state, request->replica_id);
@@ -286,7 +288,7 @@ static void repeat(struct supervisor *supervisor, const struct replica *replica)
     struct wire_message message = replica->report_json         ? up_message(replica)
                                   : replica->process.child.pid ? started_message(replica)
                                                                : down_message(replica, 0);
-    role_tell_controller(supervisor, &message);
+    role_tell(supervisor, ROLE_CONTROLLER, &message);
 }
 
 static size_t count_processes(const struct supervisor *supervisor) {
@@ -341,11 +343,10 @@ void replica_take_stop(struct supervisor *supervisor, const struct wire_stop_rep
         stop_replica(supervisor, replica, request->drain_ms);
         return;
     }
-    role_tell_controller(
-        supervisor,
-        &(struct wire_message){
-            .type = WIRE_replica_down,
-            .replica_down = {.replica_id = request->replica_id, .final = 1, .stopped = 1, .cause = "not known"}});
+    role_tell(supervisor, ROLE_CONTROLLER,
+              &(struct wire_message){
+                  .type = WIRE_replica_down,
+                  .replica_down = {.replica_id = request->replica_id, .final = 1, .stopped = 1, .cause = "not known"}});
 }
 
 void replica_stop_all(struct supervisor *supervisor) {

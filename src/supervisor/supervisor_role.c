@@ -1,4 +1,4 @@
-/* Controller and gateway: their registration, what is passed between them, and their deaths. */
+/* Controller, indexer and gateway: their registration, what they ask of the supervisor, and their deaths. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,20 +21,27 @@ void role_clear(struct role *role) {
     role->last_words = NULL;
 }
 
-void role_tell_controller(struct supervisor *supervisor, const struct wire_message *message) {
-    if (supervisor->controller.registered) process_say(&supervisor->controller.process, message);
+static enum role_index index_of(const struct process *process) {
+    return (enum role_index)(process->kind - role_kinds);
+}
+
+void role_tell(struct supervisor *supervisor, enum role_index to, const struct wire_message *message) {
+    struct role *role = &supervisor->roles[to];
+    if (role->registered) process_say(&role->process, message);
 }
 
 void role_tell_all(struct supervisor *supervisor, const struct wire_message *message) {
-    role_tell_controller(supervisor, message);
-    if (supervisor->gateway.registered) process_say(&supervisor->gateway.process, message);
+    for (size_t i = 0; i < ROLE_COUNT; i++) role_tell(supervisor, (enum role_index)i, message);
 }
+
+#define tell(supervisor, to, name_, ...)                                                                               \
+    role_tell((supervisor), (to), &(struct wire_message){.type = WIRE_##name_, .name_ = {__VA_ARGS__}})
 
 /* ---- starting ---- */
 
 static int start_role(struct supervisor *supervisor, struct process *process, struct error **ret_error) {
     struct role *role = role_of(process);
-    bool is_gateway = process->kind == &gateway_kind;
+    bool is_gateway = index_of(process) == ROLE_GATEWAY;
     char *arguments[] = {"slipway", (char *)process->kind->role, NULL};
     struct child_spec spec = {
         .arguments = arguments,
@@ -56,15 +63,33 @@ static int start_role(struct supervisor *supervisor, struct process *process, st
 
 /* ---- messages ---- */
 
-static void tell_of_gateway(struct supervisor *supervisor) {
-    struct role *gateway = &supervisor->gateway;
-    if (!supervisor->controller.registered || !gateway->registered) return;
-    struct process *controller = &supervisor->controller.process;
-    process_tell(controller, gateway_up, .gateway_id = gateway->gateway_id,
-                 .pid = (uint64_t)gateway->process.child.pid);
-    if (gateway->generation)
-        process_tell(controller, routes_used, .gateway_id = gateway->gateway_id, .generation = gateway->generation,
-                     .lowest = gateway->lowest);
+/* Which roles hear of the coming and going of another. */
+static const bool hears_of_gateway[ROLE_COUNT] = {[ROLE_CONTROLLER] = true, [ROLE_INDEXER] = true};
+static const bool hears_of_indexer[ROLE_COUNT] = {[ROLE_CONTROLLER] = true, [ROLE_GATEWAY] = true};
+
+static void tell_of_gateway(struct supervisor *supervisor, enum role_index to) {
+    const struct role *gateway = &supervisor->roles[ROLE_GATEWAY];
+    if (!gateway->registered || !hears_of_gateway[to]) return;
+    tell(supervisor, to, gateway_up, .gateway_id = gateway->gateway_id, .pid = (uint64_t)gateway->process.child.pid);
+    if (gateway->generation && to == ROLE_CONTROLLER)
+        tell(supervisor, to, routes_used, .gateway_id = gateway->gateway_id, .generation = gateway->generation,
+             .lowest = gateway->lowest);
+}
+
+static void tell_of_indexer(struct supervisor *supervisor, enum role_index to) {
+    const struct role *indexer = &supervisor->roles[ROLE_INDEXER];
+    if (!indexer->registered || !hears_of_indexer[to]) return;
+    tell(supervisor, to, indexer_up, .pid = (uint64_t)indexer->process.child.pid);
+}
+
+/* It has registered: the others hear of it, and it of them. */
+static void introduce(struct supervisor *supervisor, enum role_index newcomer) {
+    tell_of_gateway(supervisor, newcomer);
+    tell_of_indexer(supervisor, newcomer);
+    for (size_t i = 0; i < ROLE_COUNT; i++) {
+        if (newcomer == ROLE_GATEWAY) tell_of_gateway(supervisor, (enum role_index)i);
+        if (newcomer == ROLE_INDEXER) tell_of_indexer(supervisor, (enum role_index)i);
+    }
 }
 
 /* It hears of everything from here on, so what there is now is told in one go. */
@@ -75,14 +100,16 @@ static void take_hello(struct supervisor *supervisor, struct process *process) {
     child_let_live(&process->child);
     process_expect_pongs(process);
     process->stable_since_ms = clock_monotonic_ms();
-    tell_of_gateway(supervisor);
+    introduce(supervisor, index_of(process));
     replica_tell_snapshot(supervisor, process);
     process_tell(process, snapshot_end, .unused = 0);
 }
 
-/* Once, when both roles answer. */
+/* Once, when all roles answer. */
 static void say_ready(struct supervisor *supervisor) {
-    if (supervisor->said_ready || !supervisor->controller.ready || !supervisor->gateway.ready) return;
+    if (supervisor->said_ready) return;
+    for (size_t i = 0; i < ROLE_COUNT; i++)
+        if (!supervisor->roles[i].ready) return;
     supervisor->said_ready = true;
     char took[24];
     snprintf(took, sizeof took, "%" PRIu64, clock_monotonic_ms() - supervisor->started_ms);
@@ -90,7 +117,7 @@ static void say_ready(struct supervisor *supervisor) {
     notify_manager("READY=1\n");
 }
 
-/* What both may say; false when it is not one of these. */
+/* What each may say; false when it is not one of these. */
 static bool take_common_message(struct supervisor *supervisor, struct process *process,
                                 const struct wire_message *message) {
     struct role *role = role_of(process);
@@ -127,34 +154,32 @@ static void list_processes(struct supervisor *supervisor, struct process *to, ui
     process_tell(to, processes_end, .request = request);
 }
 
-static void on_controller_message(struct supervisor *supervisor, struct process *process,
-                                  const struct wire_message *message) {
-    if (take_common_message(supervisor, process, message)) return;
+/* What only the controller asks; false when it is not one of these. */
+static bool take_request(struct supervisor *supervisor, struct process *controller,
+                         const struct wire_message *message) {
     switch (message->type) {
-    case WIRE_start_replica: replica_take_start(supervisor, &message->start_replica); break;
-    case WIRE_stop_replica: replica_take_stop(supervisor, &message->stop_replica); break;
-    case WIRE_routes_changed:
-        if (supervisor->gateway.registered) process_say(&supervisor->gateway.process, message);
-        break;
-    case WIRE_list_processes: list_processes(supervisor, process, message->list_processes.request); break;
-    default: process_log(process, LOG_WARNING, "sent a message that is not its to send", NULL, NULL);
+    case WIRE_start_replica: replica_take_start(supervisor, &message->start_replica); return true;
+    case WIRE_stop_replica: replica_take_stop(supervisor, &message->stop_replica); return true;
+    case WIRE_list_processes: list_processes(supervisor, controller, message->list_processes.request); return true;
+    default: return false;
     }
 }
 
-static void on_gateway_message(struct supervisor *supervisor, struct process *process,
-                               const struct wire_message *message) {
-    struct role *gateway = role_of(process);
+/* So that a controller that comes later can be told. */
+static void remember_routes(struct role *gateway, const struct wire_message *message) {
+    if (message->type != WIRE_routes_used) return;
+    gateway->generation = message->routes_used.generation;
+    gateway->lowest = message->routes_used.lowest;
+}
+
+static void on_role_message(struct supervisor *supervisor, struct process *process,
+                            const struct wire_message *message) {
+    enum role_index from = index_of(process);
     if (take_common_message(supervisor, process, message)) return;
-    if (message->type == WIRE_routes_used) {
-        gateway->generation = message->routes_used.generation;
-        gateway->lowest = message->routes_used.lowest;
-        role_tell_controller(supervisor, &(struct wire_message){.type = WIRE_routes_used,
-                                                                .routes_used = {.gateway_id = gateway->gateway_id,
-                                                                                .generation = gateway->generation,
-                                                                                .lowest = gateway->lowest}});
-    } else {
+    if (from == ROLE_CONTROLLER && take_request(supervisor, process, message)) return;
+    if (from == ROLE_GATEWAY) remember_routes(role_of(process), message);
+    if (!relay_pass(supervisor, from, message))
         process_log(process, LOG_WARNING, "sent a message that is not its to send", NULL, NULL);
-    }
 }
 
 /* ---- deaths ---- */
@@ -164,13 +189,20 @@ static bool has_failed_for_good(const struct role *role, int status) {
     return status >= 0 && WIFEXITED(status) && WEXITSTATUS(status) == ROLE_EXIT_PERMANENT && !role->has_been_ready;
 }
 
+static void tell_of_end(struct supervisor *supervisor, enum role_index gone) {
+    for (size_t i = 0; i < ROLE_COUNT; i++) {
+        enum role_index to = (enum role_index)i;
+        if (gone == ROLE_GATEWAY && hears_of_gateway[to])
+            tell(supervisor, to, gateway_down, .gateway_id = supervisor->roles[gone].gateway_id);
+        if (gone == ROLE_INDEXER && hears_of_indexer[to]) tell(supervisor, to, indexer_down, .unused = 0);
+    }
+}
+
 static void on_role_end(struct supervisor *supervisor, struct process *process, int status, const char *cause) {
     struct role *role = role_of(process);
     bool was_registered = role->registered;
     role->registered = role->ready = false;
-    if (process == &supervisor->gateway.process && was_registered)
-        role_tell_controller(supervisor, &(struct wire_message){.type = WIRE_gateway_down,
-                                                                .gateway_down = {.gateway_id = role->gateway_id}});
+    if (was_registered) tell_of_end(supervisor, index_of(process));
     if (supervisor->stop.phase) {
         process_log(process, LOG_DEBUG, "ended", "cause", cause);
         return;
@@ -186,7 +218,10 @@ static void on_role_end(struct supervisor *supervisor, struct process *process, 
     process_restart(process);
 }
 
-const struct process_kind controller_kind = {
-    .role = "controller", .start = start_role, .on_message = on_controller_message, .on_end = on_role_end};
-const struct process_kind gateway_kind = {
-    .role = "gateway", .start = start_role, .on_message = on_gateway_message, .on_end = on_role_end};
+#define ROLE_KIND(name)                                                                                                \
+    { .role = name, .start = start_role, .on_message = on_role_message, .on_end = on_role_end }
+const struct process_kind role_kinds[ROLE_COUNT] = {
+    [ROLE_CONTROLLER] = ROLE_KIND("controller"),
+    [ROLE_INDEXER] = ROLE_KIND("indexer"),
+    [ROLE_GATEWAY] = ROLE_KIND("gateway"),
+};

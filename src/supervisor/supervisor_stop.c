@@ -1,6 +1,6 @@
 /* The end, in phases. Each begins when the one before has done its work or its time is over, so that requests in flight
- * have their gateway, their controller and their replicas for as long as the drain deadline allows; whatever is left at
- * the deadline is killed. */
+ * have their gateway, their controller, their indexer and their replicas for as long as the drain deadline allows;
+ * whatever is left at the deadline is killed. */
 #include <signal.h>
 #include <unistd.h>
 
@@ -10,7 +10,7 @@
 #include "base/text.h"
 #include "supervisor/supervisor-internal.h"
 
-#define MARGIN_MAXIMUM_MS 3000 /* what controller and runners get of the drain time, when the gateway needs it all */
+#define MARGIN_MAXIMUM_MS 3000 /* what the others get of the drain time, when the gateway needs it all */
 
 static uint64_t margin_ms(const struct supervisor *supervisor) {
     uint64_t quarter = supervisor->settings->drain_ms / 4;
@@ -19,12 +19,16 @@ static uint64_t margin_ms(const struct supervisor *supervisor) {
 
 /* ---- the phases ---- */
 
-static bool gateway_is_gone(const struct supervisor *supervisor) {
-    return !supervisor->gateway.process.child.pid;
+static bool is_gone(const struct supervisor *supervisor, enum role_index role) {
+    return !supervisor->roles[role].process.child.pid;
 }
 
-static bool controller_is_gone(const struct supervisor *supervisor) {
-    return !supervisor->controller.process.child.pid;
+static bool gateway_is_gone(const struct supervisor *supervisor) {
+    return is_gone(supervisor, ROLE_GATEWAY);
+}
+
+static bool controller_and_indexer_are_gone(const struct supervisor *supervisor) {
+    return is_gone(supervisor, ROLE_CONTROLLER) && is_gone(supervisor, ROLE_INDEXER);
 }
 
 static bool all_are_gone(const struct supervisor *supervisor) {
@@ -37,11 +41,14 @@ static bool all_are_gone(const struct supervisor *supervisor) {
 static void end_gateway(struct supervisor *supervisor) {
     if (supervisor->listener >= 0) close(supervisor->listener);
     supervisor->listener = -1;
-    child_signal(&supervisor->gateway.process.child, SIGTERM);
+    child_signal(&supervisor->roles[ROLE_GATEWAY].process.child, SIGTERM);
 }
 
-static void end_controller(struct supervisor *supervisor) {
-    child_signal(&supervisor->controller.process.child, SIGTERM);
+/* Together: neither needs the other for its end, and what one still asks of the other is asked again at the next
+ * start. */
+static void end_controller_and_indexer(struct supervisor *supervisor) {
+    child_signal(&supervisor->roles[ROLE_CONTROLLER].process.child, SIGTERM);
+    child_signal(&supervisor->roles[ROLE_INDEXER].process.child, SIGTERM);
 }
 
 static void kill_all(struct supervisor *supervisor) {
@@ -61,7 +68,7 @@ static const struct phase {
 } phases[] = {
     {NULL, NULL, -1}, /* 0: not stopping */
     {end_gateway, gateway_is_gone, 2},
-    {end_controller, controller_is_gone, 1},
+    {end_controller_and_indexer, controller_and_indexer_are_gone, 1},
     {replica_stop_all, all_are_gone, 0},
     {kill_all, all_are_gone, -1},
 };

@@ -21,6 +21,7 @@ struct target_replica_spec {
     double cpu; /* cores; 0: one */
     uint64_t memory_limit_bytes; /* 0: none */
     uint64_t restarts_maximum, ready_deadline_ms;
+    bool idle_priority; /* it gets only what nothing else wants of the processors, where the target can say so */
 };
 
 enum target_event_kind {

@@ -71,7 +71,8 @@ static int local_start(struct target *target, const struct target_replica_spec *
                           .threads = spec->cpu > 1 ? (uint64_t)ceil(spec->cpu) : 1,
                           .memory_limit_bytes = spec->memory_limit_bytes,
                           .restarts_maximum = spec->restarts_maximum,
-                          .ready_deadline_ms = spec->ready_deadline_ms},
+                          .ready_deadline_ms = spec->ready_deadline_ms,
+                          .idle_priority = spec->idle_priority},
     };
     return target->say(&message, target->context, ret_error);
 }

@@ -195,7 +195,7 @@ bool fake_roles_main(int argc, char **argv, int *ret_status) {
         struct settings *settings = settings_new();
         *ret_status = supervisor_main(settings, argc - 1, argv + 1);
         settings_free(settings);
-    } else if (!strcmp(role, "controller") || !strcmp(role, "gateway")) {
+    } else if (!strcmp(role, "controller") || !strcmp(role, "indexer") || !strcmp(role, "gateway")) {
         *ret_status = run_relay(role);
     } else if (!strcmp(role, "runner")) {
         *ret_status = run_runner(argc - 1, argv + 1);

@@ -1,9 +1,9 @@
-/* Controller, gateway and runner for tests of the supervisor alone: a test program that calls fake_roles_main() first
- * is also the program whose roles the supervisor starts.
+/* Controller, indexer, gateway and runner for tests of the supervisor alone: a test program that calls
+ * fake_roles_main() first is also the program whose roles the supervisor starts.
  *
- * fake controller and gateway hand every message on to the test, over the socket named by FAKE_ROLES_SOCKET, and every
- * message of the test to the supervisor, so that the test itself is the controller and the gateway. They answer pings.
- * They tell the test of a SIGTERM by a hello with role "SIGTERM", and do what its orders say (fake_order()).
+ * fake controller, indexer and gateway hand every message on to the test, over the socket named by FAKE_ROLES_SOCKET,
+ * and every message of the test to the supervisor, so that the test itself is each of them. They answer pings. They
+ * tell the test of a SIGTERM by a hello with role "SIGTERM", and do what its orders say (fake_order()).
  *
  * The fake runner does what the file `script` in its model's folder says, one word:
  *   ready       listens, reports what it finds around itself, answers pings, ends at SIGTERM

@@ -90,8 +90,12 @@ static void drop(struct fake *fake) {
     *fake = (struct fake){0};
 }
 
+static struct fake *place_of(struct serve *serve, const char *role) {
+    return !strcmp(role, "gateway") ? &serve->gateway : !strcmp(role, "indexer") ? &serve->indexer : &serve->controller;
+}
+
 struct fake *serve_accept(struct serve *serve, const char *role) {
-    struct fake *wanted = !strcmp(role, "gateway") ? &serve->gateway : &serve->controller;
+    struct fake *wanted = place_of(serve, role);
     drop(wanted);
     while (!wanted->channel) {
         struct fake fake = {.channel = accept_channel(serve)};
@@ -99,7 +103,7 @@ struct fake *serve_accept(struct serve *serve, const char *role) {
         snprintf(fake.role, sizeof fake.role, "%s", hello.hello.role);
         fake.pid = (pid_t)hello.hello.pid;
         wire_message_clear(&hello);
-        struct fake *place = !strcmp(fake.role, "gateway") ? &serve->gateway : &serve->controller;
+        struct fake *place = place_of(serve, fake.role);
         drop(place);
         *place = fake;
     }
@@ -109,10 +113,12 @@ struct fake *serve_accept(struct serve *serve, const char *role) {
 void serve_begin_with(struct serve *serve, const char *const *flags) {
     serve_prepare(serve);
     serve_launch(serve, flags);
-    while (!serve->controller.channel) serve_accept(serve, "controller");
-    if (!serve->gateway.channel) serve_accept(serve, "gateway");
-    struct fake *fakes[] = {&serve->gateway, &serve->controller}; /* so that the snapshot tells of the gateway */
-    for (size_t i = 0; i < 2; i++) {
+    /* in this order, so that the controller's snapshot tells of the others */
+    struct fake *fakes[] = {&serve->gateway, &serve->indexer, &serve->controller};
+    static const char *const roles[] = {"gateway", "indexer", "controller"};
+    for (size_t i = 0; i < ARRAY_SIZE(fakes); i++)
+        if (!fakes[i]->channel) serve_accept(serve, roles[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(fakes); i++) {
         wire_say(fakes[i]->channel, hello, .role = fakes[i]->role, .version = "test", .pid = (uint64_t)fakes[i]->pid);
         fake_skip(fakes[i], WIRE_snapshot_end);
     }
@@ -136,6 +142,7 @@ void serve_end(struct serve *serve) {
         waitpid(serve->pid, NULL, 0);
     }
     drop(&serve->controller);
+    drop(&serve->indexer);
     drop(&serve->gateway);
     if (serve->listener >= 0) close(serve->listener);
     fs_remove_tree(serve->folder, NULL);

@@ -1,4 +1,4 @@
-/* A supervisor under test, whose controller and gateway are the test itself (fakes/fake_roles.h).
+/* A supervisor under test, whose controller, indexer and gateway are the test itself (fakes/fake_roles.h).
  *
  * Every wait has a deadline; what is not there by then fails the test. serve_end() ends whatever is left. */
 #pragma once
@@ -22,17 +22,17 @@ struct serve {
     pid_t pid; /* 0: has ended */
     int listener; /* where fakes connect */
     int port; /* that serve listens on */
-    struct fake controller, gateway;
+    struct fake controller, indexer, gateway;
 };
 
 /* Makes the folders; starts nothing. */
 void serve_prepare(struct serve *serve);
 /* Starts `serve` with --drain and other flags (ended by NULL); its stderr goes to <folder>/stderr. */
 void serve_launch(struct serve *serve, const char *const *flags);
-/* serve_prepare(), serve_launch(), and both roles registered. */
+/* serve_prepare(), serve_launch(), and all roles registered, the controller last. */
 void serve_begin(struct serve *serve);
 void serve_begin_with(struct serve *serve, const char *const *flags);
-/* Takes the next role that connects, which must be `role`; an earlier one of that name is closed. */
+/* Takes roles as they connect, up to the next `role`; an earlier one of a name is closed. */
 struct fake *serve_accept(struct serve *serve, const char *role);
 /* Kills what is left, waits, removes the folders. */
 void serve_end(struct serve *serve);

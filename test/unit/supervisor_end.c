@@ -54,7 +54,7 @@ static void let_go(struct fake *fake) {
     assert_true(process_is_gone(fake->pid));
 }
 
-static void sigterm_ends_gateway_then_controller_then_runners(void **state) {
+static void sigterm_ends_gateway_then_controller_and_indexer_then_runners(void **state) {
     struct serve *serve = *state;
     pid_t runner = start_runner(serve, "ready");
     kill(serve->pid, SIGTERM);
@@ -67,6 +67,8 @@ static void sigterm_ends_gateway_then_controller_then_runners(void **state) {
     fake_skip(&serve->controller, WIRE_gateway_down);
     assert_int_equal(kill(runner, 0), 0);
     let_go(&serve->controller);
+    assert_int_equal(kill(runner, 0), 0);
+    let_go(&serve->indexer);
     assert_int_equal(serve_wait(serve), SERVE_EXIT_OK);
     assert_true(process_is_gone(runner));
 }
@@ -80,6 +82,7 @@ static void nothing_is_started_again_while_it_ends(void **state) {
     fake_skip(&serve->controller, WIRE_replica_down);
     serve_start_replica(serve, "replica-2", "ready", 5, 0);
     kill(serve->controller.pid, SIGKILL);
+    kill(serve->indexer.pid, SIGKILL);
     fake_order(wire_channel_descriptor(serve->gateway.channel), FAKE_EXIT);
     assert_int_equal(serve_wait(serve), SERVE_EXIT_OK);
     _cleanup_free_ char *log = serve_stderr(serve);
@@ -96,6 +99,7 @@ static void what_does_not_end_is_killed_at_the_drain_deadline(void **state) {
     assert_true(process_is_gone(runner));
     assert_true(process_is_gone(serve->gateway.pid));
     assert_true(process_is_gone(serve->controller.pid));
+    assert_true(process_is_gone(serve->indexer.pid));
 }
 
 static void a_second_ctrl_c_ends_everything_at_once(void **state) {
@@ -121,7 +125,7 @@ static void sighup_is_not_the_end(void **state) {
 static void after_kill_9_every_child_is_gone_and_a_fresh_serve_starts(void **state) {
     struct serve *serve = *state;
     pid_t runner = start_runner(serve, "stubborn");
-    pid_t children[] = {runner, serve->gateway.pid, serve->controller.pid};
+    pid_t children[] = {runner, serve->gateway.pid, serve->controller.pid, serve->indexer.pid};
     kill(children[1], SIGSTOP); /* one that could not notice by itself */
     kill(serve->pid, SIGKILL);
     assert_int_equal(serve_wait(serve), -SIGKILL);
@@ -208,7 +212,7 @@ int main(int argc, char **argv) {
     if (fake_roles_main(argc, argv, &status)) return status;
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
     const struct CMUnitTest tests[] = {
-        TEST(sigterm_ends_gateway_then_controller_then_runners),
+        TEST(sigterm_ends_gateway_then_controller_and_indexer_then_runners),
         TEST(nothing_is_started_again_while_it_ends),
         cmocka_unit_test_setup_teardown(what_does_not_end_is_killed_at_the_drain_deadline, begin_with_short_drain, end),
         TEST(a_second_ctrl_c_ends_everything_at_once),

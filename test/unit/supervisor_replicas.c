@@ -1,4 +1,5 @@
 /* RULES P2 and P4, and what is said of replicas: the supervisor with runners that do as their script says. */
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -37,13 +38,13 @@ static int end(void **state) {
         if (!strstr((text), (expected))) fail_msg("\"%s\" lacks \"%s\"", (text), (expected));                          \
     } while (0)
 
-static void a_ready_replica_is_told_to_controller_and_gateway(void **state) {
+static void a_ready_replica_is_told_to_every_role(void **state) {
     struct serve *serve = *state;
     serve_start_replica(serve, ID, "ready", 5, 0);
     _cleanup_wire_message_ struct wire_message started = fake_expect(&serve->controller, WIRE_replica_started);
     assert_string_equal(started.replica_started.replica_id, ID);
-    struct fake *const listeners[] = {&serve->controller, &serve->gateway};
-    for (size_t i = 0; i < 2; i++) {
+    struct fake *const listeners[] = {&serve->controller, &serve->indexer, &serve->gateway};
+    for (size_t i = 0; i < 3; i++) {
         _cleanup_wire_message_ struct wire_message up = fake_expect(listeners[i], WIRE_replica_up);
         assert_string_equal(up.replica_up.replica_id, ID);
         assert_string_equal(up.replica_up.deployment_id, "deployment-1");
@@ -85,6 +86,25 @@ static void a_runner_finds_only_what_is_meant_for_it(void **state) {
     assert_true(adjustment >= 500);
 }
 
+/* Also when it comes back; and RULES P2 holds for it: it ends with its supervisor. */
+static void a_replica_of_idle_priority_runs_when_nothing_else_wants_to(void **state) {
+    struct serve *serve = *state;
+    const char *const ids[] = {"ordinary", "idle"};
+    for (uint64_t idle = 0; idle < 2; idle++) {
+        _cleanup_free_ char *model = serve_model(serve, "ready");
+        wire_say(serve->controller.channel, start_replica, .replica_id = ids[idle], .package_path = model,
+                 .restarts_maximum = 5, .idle_priority = idle);
+        _cleanup_wire_message_ struct wire_message up = fake_expect(&serve->controller, WIRE_replica_up);
+        assert_int_equal(sched_getscheduler((pid_t)up.replica_up.pid), idle ? SCHED_IDLE : SCHED_OTHER);
+        if (!idle) continue;
+        kill((pid_t)up.replica_up.pid, SIGKILL);
+        _cleanup_wire_message_ struct wire_message again = fake_expect(&serve->controller, WIRE_replica_up);
+        assert_int_equal(sched_getscheduler((pid_t)again.replica_up.pid), SCHED_IDLE);
+        kill(serve->pid, SIGKILL);
+        assert_true(process_is_gone((pid_t)again.replica_up.pid));
+    }
+}
+
 static void a_dead_replica_comes_back_at_another_address(void **state) {
     struct serve *serve = *state;
     serve_start_replica(serve, ID, "ready", 5, 0);
@@ -117,6 +137,7 @@ static void a_replica_is_kept_up_while_no_controller_lives(void **state) {
     wire_say(controller->channel, hello, .role = "controller");
     _cleanup_wire_message_ struct wire_message gateway = fake_next(controller);
     assert_int_equal(gateway.type, WIRE_gateway_up);
+    fake_skip(controller, WIRE_indexer_up);
     _cleanup_wire_message_ struct wire_message told = fake_next(controller);
     assert_int_equal(told.type, WIRE_replica_up);
     assert_int_equal(told.replica_up.pid, second.replica_up.pid);
@@ -283,9 +304,10 @@ int main(int argc, char **argv) {
     if (fake_roles_main(argc, argv, &status)) return status;
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
     const struct CMUnitTest tests[] = {
-        TEST(a_ready_replica_is_told_to_controller_and_gateway),
+        TEST(a_ready_replica_is_told_to_every_role),
         TEST(a_repeated_request_is_the_same_replica),
         TEST(a_runner_finds_only_what_is_meant_for_it),
+        TEST(a_replica_of_idle_priority_runs_when_nothing_else_wants_to),
         TEST(a_dead_replica_comes_back_at_another_address),
         TEST(a_replica_is_kept_up_while_no_controller_lives),
         TEST(a_replica_that_keeps_dying_is_given_up_with_its_last_words),

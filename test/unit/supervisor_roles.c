@@ -1,4 +1,5 @@
-/* Controller and gateway under the supervisor (RULES P2, P4, R2, R3): what passes between them, and their deaths. */
+/* Controller, indexer and gateway under the supervisor (RULES P2, P4, R2, R3, X5): what passes between them, and their
+ * deaths. */
 #include <arpa/inet.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -60,11 +61,146 @@ static void routes_are_announced_and_acknowledged_through_the_supervisor(void **
 static void a_gateway_that_dies_is_told_of_and_comes_back_as_another(void **state) {
     struct serve *serve = *state;
     kill(serve->gateway.pid, SIGKILL);
-    _cleanup_wire_message_ struct wire_message down = fake_expect(&serve->controller, WIRE_gateway_down);
+    struct fake *const listeners[] = {&serve->controller, &serve->indexer};
+    uint64_t before[2];
+    for (size_t i = 0; i < 2; i++) {
+        _cleanup_wire_message_ struct wire_message down = fake_expect(listeners[i], WIRE_gateway_down);
+        before[i] = down.gateway_down.gateway_id;
+    }
     greet(serve_accept(serve, "gateway"));
-    _cleanup_wire_message_ struct wire_message up = fake_expect(&serve->controller, WIRE_gateway_up);
-    assert_true(up.gateway_up.gateway_id > down.gateway_down.gateway_id);
-    assert_int_equal(up.gateway_up.pid, serve->gateway.pid);
+    for (size_t i = 0; i < 2; i++) {
+        _cleanup_wire_message_ struct wire_message up = fake_expect(listeners[i], WIRE_gateway_up);
+        assert_true(up.gateway_up.gateway_id > before[i]);
+        assert_int_equal(up.gateway_up.pid, serve->gateway.pid);
+    }
+}
+
+/* What is passed on, by who says it to whom; the fields stay as they are. */
+static void gateway_and_indexer_speak_through_the_supervisor(void **state) {
+    struct serve *serve = *state;
+    wire_say(serve->gateway.channel, log_appended, .collection_id = "c", .set = "documents", .head = 9);
+    _cleanup_wire_message_ struct wire_message appended = fake_expect(&serve->indexer, WIRE_log_appended);
+    assert_string_equal(appended.log_appended.collection_id, "c");
+    assert_string_equal(appended.log_appended.set, "documents");
+    assert_int_equal(appended.log_appended.head, 9);
+    wire_say(serve->indexer.channel, log_indexed, .collection_id = "c", .seq = 8);
+    _cleanup_wire_message_ struct wire_message indexed = fake_expect(&serve->gateway, WIRE_log_indexed);
+    assert_string_equal(indexed.log_indexed.collection_id, "c");
+    assert_int_equal(indexed.log_indexed.seq, 8);
+    wire_say(serve->indexer.channel, pair_changed, .collection_id = "c", .epoch = 3);
+    _cleanup_wire_message_ struct wire_message changed = fake_expect(&serve->gateway, WIRE_pair_changed);
+    assert_int_equal(changed.pair_changed.epoch, 3);
+}
+
+static void controller_and_indexer_speak_through_the_supervisor(void **state) {
+    struct serve *serve = *state;
+    wire_say(serve->controller.channel, indexer_ask, .request = 5, .verb = "open", .collection_id = "c",
+             .body_json = "{}");
+    _cleanup_wire_message_ struct wire_message ask = fake_expect(&serve->indexer, WIRE_indexer_ask);
+    assert_int_equal(ask.indexer_ask.request, 5);
+    assert_string_equal(ask.indexer_ask.verb, "open");
+    assert_string_equal(ask.indexer_ask.body_json, "{}");
+    wire_say(serve->indexer.channel, index_progress, .collection_id = "c", .index_id = "i", .state = "filling",
+             .done = 1, .total = 4, .failed = 2, .rate_milli = 7);
+    _cleanup_wire_message_ struct wire_message progress = fake_expect(&serve->controller, WIRE_index_progress);
+    assert_string_equal(progress.index_progress.state, "filling");
+    assert_int_equal(progress.index_progress.rate_milli, 7);
+    wire_say(serve->indexer.channel, collection_events, .collection_id = "c", .last_id = 11);
+    _cleanup_wire_message_ struct wire_message events = fake_expect(&serve->controller, WIRE_collection_events);
+    assert_int_equal(events.collection_events.last_id, 11);
+    wire_say(serve->indexer.channel, indexer_answer, .request = 5, .body_json = "{\"a\":1}");
+    _cleanup_wire_message_ struct wire_message answer = fake_expect(&serve->controller, WIRE_indexer_answer);
+    assert_int_equal(answer.indexer_answer.request, 5);
+    assert_string_equal(answer.indexer_answer.body_json, "{\"a\":1}");
+}
+
+/* RULES X5: the acknowledgement of a pair carries the gateway's true number, whatever it said itself. */
+static void the_supervisor_says_which_gateway_uses_a_pair(void **state) {
+    struct serve *serve = *state;
+    kill(serve->indexer.pid, SIGKILL);
+    greet(serve_accept(serve, "indexer"));
+    _cleanup_wire_message_ struct wire_message up = fake_expect(&serve->indexer, WIRE_gateway_up);
+    wire_say(serve->gateway.channel, pair_used, .gateway_id = 999, .collection_id = "c", .epoch = 4, .lowest = 2);
+    _cleanup_wire_message_ struct wire_message used = fake_expect(&serve->indexer, WIRE_pair_used);
+    assert_int_equal(used.pair_used.gateway_id, up.gateway_up.gateway_id);
+    assert_int_equal(used.pair_used.epoch, 4);
+    assert_int_equal(used.pair_used.lowest, 2);
+}
+
+static void an_indexer_that_dies_is_told_of_and_comes_back(void **state) {
+    struct serve *serve = *state;
+    serve_start_replica(serve, "replica-1", "ready", 5, 0);
+    fake_skip(&serve->controller, WIRE_replica_up);
+    pid_t first = serve->indexer.pid;
+    kill(first, SIGKILL);
+    struct fake *const listeners[] = {&serve->controller, &serve->gateway};
+    for (size_t i = 0; i < 2; i++) fake_skip(listeners[i], WIRE_indexer_down);
+    /* Asked of one that is not there: dropped, and asked again when it is told of. */
+    wire_say(serve->controller.channel, indexer_ask, .request = 1, .verb = "open", .collection_id = "c");
+    struct fake *indexer = serve_accept(serve, "indexer");
+    assert_true(indexer->pid != first);
+    wire_say(serve->controller.channel, list_processes, .request = 1);
+    fake_skip(&serve->controller, WIRE_processes_end); /* the supervisor has read what came before */
+    greet(indexer);
+    for (size_t i = 0; i < 2; i++) {
+        _cleanup_wire_message_ struct wire_message up = fake_expect(listeners[i], WIRE_indexer_up);
+        assert_int_equal(up.indexer_up.pid, indexer->pid);
+    }
+    static const enum wire_type expected[] = {WIRE_gateway_up, WIRE_replica_up, WIRE_snapshot_end};
+    for (size_t i = 0; i < ARRAY_SIZE(expected); i++) {
+        _cleanup_wire_message_ struct wire_message told = fake_next(indexer);
+        assert_int_equal(told.type, expected[i]);
+    }
+}
+
+static void a_new_gateway_is_told_of_the_indexer(void **state) {
+    struct serve *serve = *state;
+    kill(serve->gateway.pid, SIGKILL);
+    struct fake *gateway = serve_accept(serve, "gateway");
+    greet(gateway);
+    _cleanup_wire_message_ struct wire_message up = fake_next(gateway);
+    assert_int_equal(up.type, WIRE_indexer_up);
+    assert_int_equal(up.indexer_up.pid, serve->indexer.pid);
+}
+
+/* Who may say what is a table: what another role says in its place goes nowhere. */
+static void what_is_not_a_roles_to_send_is_not_passed_on(void **state) {
+    struct serve *serve = *state;
+    wire_say(serve->gateway.channel, pair_changed, .collection_id = "forged", .epoch = 9);
+    wire_say(serve->gateway.channel, stop_replica, .replica_id = "forged");
+    wire_say(serve->indexer.channel, start_replica, .replica_id = "forged");
+    wire_say(serve->indexer.channel, routes_used, .generation = 77);
+    wire_say(serve->indexer.channel, indexer_answer, .request = 1);
+    _cleanup_wire_message_ struct wire_message next = fake_next(&serve->controller);
+    assert_int_equal(next.type, WIRE_indexer_answer);
+    wire_say(serve->gateway.channel, log_appended, .collection_id = "c", .head = 1);
+    _cleanup_wire_message_ struct wire_message appended = fake_next(&serve->indexer);
+    assert_int_equal(appended.type, WIRE_log_appended);
+    _cleanup_free_ char *log = serve_stderr(serve);
+    char *at = log;
+    for (int count = 0; count < 4; count++) {
+        at = strstr(at, "sent a message that is not its to send");
+        assert_non_null(at);
+        at++;
+    }
+}
+
+/* No relay waits for its reader, and none keeps without end what it does not read. */
+static void a_role_that_does_not_read_is_replaced_and_keeps_nobody_waiting(void **state) {
+    struct serve *serve = *state;
+    pid_t first = serve->indexer.pid;
+    kill(first, SIGSTOP);
+    _cleanup_free_ char *body = mem_zeroed(1, 150001);
+    memset(body, 'x', 150000);
+    for (int i = 0; i < 600 && !kill(first, 0); i++) {
+        assert_int_equal(wire_say(serve->controller.channel, indexer_ask, .request = 1, .body_json = body), 0);
+        wire_say(serve->controller.channel, list_processes, .request = (uint64_t)i);
+        fake_skip(&serve->controller, WIRE_processes_end);
+    }
+    assert_true(process_is_gone(first));
+    serve_accept(serve, "indexer");
+    _cleanup_free_ char *log = serve_stderr(serve);
+    assert_non_null(strstr(log, "cause=\"killed: it did not read what it was sent\""));
 }
 
 static void the_port_stays_open_while_no_gateway_lives(void **state) {
@@ -89,6 +225,8 @@ static void a_new_controller_is_told_what_the_gateway_uses(void **state) {
     assert_int_equal(up.type, WIRE_gateway_up);
     _cleanup_wire_message_ struct wire_message used = fake_next(controller);
     assert_int_equal(used.type, WIRE_routes_used);
+    _cleanup_wire_message_ struct wire_message indexer = fake_next(controller);
+    assert_int_equal(indexer.type, WIRE_indexer_up);
     assert_int_equal(used.routes_used.gateway_id, up.gateway_up.gateway_id);
     assert_int_equal(used.routes_used.generation, 9);
     assert_int_equal(used.routes_used.lowest, 8);
@@ -134,8 +272,8 @@ static void every_process_is_listed(void **state) {
     serve_start_replica(serve, "replica-1", "ready", 5, 0);
     fake_skip(&serve->controller, WIRE_replica_up);
     wire_say(serve->controller.channel, list_processes, .request = 42);
-    const char *const expected[] = {"supervisor", "controller", "gateway", "runner"};
-    const pid_t pids[] = {serve->pid, serve->controller.pid, serve->gateway.pid, 0};
+    const char *const expected[] = {"supervisor", "controller", "indexer", "gateway", "runner"};
+    const pid_t pids[] = {serve->pid, serve->controller.pid, serve->indexer.pid, serve->gateway.pid, 0};
     for (size_t i = 0; i < ARRAY_SIZE(expected); i++) {
         _cleanup_wire_message_ struct wire_message process = fake_next(&serve->controller);
         assert_int_equal(process.type, WIRE_process);
@@ -143,8 +281,8 @@ static void every_process_is_listed(void **state) {
         assert_string_equal(process.process.role, expected[i]);
         if (pids[i]) assert_int_equal(process.process.pid, pids[i]);
         assert_true(process.process.since_ms > 1600000000000);
-        assert_string_equal(process.process.replica_id, i == 3 ? "replica-1" : "");
-        assert_int_equal(process.process.revision, i == 3 ? 3 : 0);
+        assert_string_equal(process.process.replica_id, i == 4 ? "replica-1" : "");
+        assert_int_equal(process.process.revision, i == 4 ? 3 : 0);
     }
     _cleanup_wire_message_ struct wire_message last = fake_next(&serve->controller);
     assert_int_equal(last.type, WIRE_processes_end);
@@ -157,10 +295,26 @@ static void a_role_that_cannot_start_for_good_ends_serve_with_its_words(void **s
     fake_order(wire_channel_descriptor(serve->controller.channel), FAKE_EXIT_PERMANENT);
     fake_skip(&serve->gateway, WIRE_hello); /* its SIGTERM */
     fake_order(wire_channel_descriptor(serve->gateway.channel), FAKE_EXIT);
+    fake_skip(&serve->indexer, WIRE_hello);
+    fake_order(wire_channel_descriptor(serve->indexer.channel), FAKE_EXIT);
     assert_int_equal(serve_wait(serve), SERVE_EXIT_PERMANENT);
     _cleanup_free_ char *log = serve_stderr(serve);
     assert_non_null(strstr(
         log, "slipway serve: the controller cannot start: the database is of version 9, this program knows 1\n"));
+}
+
+static void the_death_of_an_indexer_that_cannot_start_again_ends_nothing_else(void **state) {
+    struct serve *serve = *state;
+    wire_say(serve->indexer.channel, role_ready, .unused = 0);
+    for (int deaths = 0; deaths < 3; deaths++) {
+        pid_t before = serve->indexer.pid;
+        wire_say(serve->indexer.channel, role_failed, .message = "no room on the disk");
+        fake_order(wire_channel_descriptor(serve->indexer.channel), FAKE_EXIT_PERMANENT);
+        serve_accept(serve, "indexer");
+        assert_true(serve->indexer.pid != before);
+    }
+    wire_say(serve->controller.channel, routes_changed, .generation = 7);
+    fake_skip(&serve->gateway, WIRE_routes_changed);
 }
 
 static void a_role_that_could_start_before_is_tried_again(void **state) {
@@ -176,7 +330,7 @@ static void a_role_that_could_start_before_is_tried_again(void **state) {
     assert_true(serve->controller.pid != first);
 }
 
-static void readiness_is_told_to_the_service_manager_once_both_answer(void **state) {
+static void readiness_is_told_to_the_service_manager_once_all_answer(void **state) {
     struct serve serve;
     (void)state;
     char path[] = "/tmp/slipway-notify-XXXXXX";
@@ -188,12 +342,15 @@ static void readiness_is_told_to_the_service_manager_once_both_answer(void **sta
     setenv("NOTIFY_SOCKET", address.sun_path, 1);
     serve_begin(&serve);
     unsetenv("NOTIFY_SOCKET");
-    wire_say(serve.controller.channel, role_ready, .unused = 0);
-    wire_say(serve.controller.channel, list_processes, .request = 1);
-    fake_skip(&serve.controller, WIRE_processes_end); /* the supervisor has read what came before */
+    struct fake *const roles[] = {&serve.controller, &serve.gateway, &serve.indexer};
     char text[64] = "";
-    assert_int_equal(recv(manager, text, sizeof text, MSG_DONTWAIT), -1);
-    wire_say(serve.gateway.channel, role_ready, .unused = 0);
+    for (size_t i = 0; i < ARRAY_SIZE(roles); i++) {
+        wire_say(roles[i]->channel, role_ready, .unused = 0);
+        if (i == 2) break;
+        wire_say(roles[i]->channel, ping, .sequence = i); /* answered when what came before has been read */
+        fake_skip(roles[i], WIRE_pong);
+        assert_int_equal(recv(manager, text, sizeof text, MSG_DONTWAIT), -1);
+    }
     struct timeval deadline = {.tv_sec = SERVE_DEADLINE_MS / 1000};
     setsockopt(manager, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline);
     assert_int_equal(recv(manager, text, sizeof text, 0), 8);
@@ -213,6 +370,14 @@ int main(int argc, char **argv) {
         TEST(routes_are_announced_and_acknowledged_through_the_supervisor),
         TEST(a_gateway_that_dies_is_told_of_and_comes_back_as_another),
         TEST(the_port_stays_open_while_no_gateway_lives),
+        TEST(gateway_and_indexer_speak_through_the_supervisor),
+        TEST(controller_and_indexer_speak_through_the_supervisor),
+        TEST(the_supervisor_says_which_gateway_uses_a_pair),
+        TEST(an_indexer_that_dies_is_told_of_and_comes_back),
+        TEST(a_new_gateway_is_told_of_the_indexer),
+        TEST(what_is_not_a_roles_to_send_is_not_passed_on),
+        TEST(a_role_that_does_not_read_is_replaced_and_keeps_nobody_waiting),
+        TEST(the_death_of_an_indexer_that_cannot_start_again_ends_nothing_else),
         TEST(a_new_controller_is_told_what_the_gateway_uses),
         TEST(what_a_controller_asked_for_before_it_died_is_done),
         TEST(a_gateway_that_does_not_answer_is_killed_and_started_again),
@@ -220,7 +385,7 @@ int main(int argc, char **argv) {
         TEST(every_process_is_listed),
         TEST(a_role_that_cannot_start_for_good_ends_serve_with_its_words),
         TEST(a_role_that_could_start_before_is_tried_again),
-        cmocka_unit_test(readiness_is_told_to_the_service_manager_once_both_answer),
+        cmocka_unit_test(readiness_is_told_to_the_service_manager_once_all_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,7 +41,8 @@ static void a_start_carries_all_that_the_supervisor_needs(void **state) {
                                              .cpu = 1.5,
                                              .memory_limit_bytes = 77,
                                              .restarts_maximum = 5,
-                                             .ready_deadline_ms = 9};
+                                             .ready_deadline_ms = 9,
+                                             .idle_priority = true};
     assert_int_equal(local_target.start(target, &spec, NULL), 0);
     const struct wire_start_replica *start = &said.message.start_replica;
     assert_int_equal(said.message.type, WIRE_start_replica);
@@ -52,6 +53,7 @@ static void a_start_carries_all_that_the_supervisor_needs(void **state) {
     assert_int_equal(start->threads, 2); /* part of a core is a thread */
     assert_int_equal(start->memory_limit_bytes, 77);
     assert_int_equal(start->restarts_maximum, 5);
+    assert_int_equal(start->idle_priority, 1);
     assert_int_equal(local_target.stop(target, "r", 100, NULL), 0);
     assert_int_equal(said.message.type, WIRE_stop_replica);
     assert_int_equal(said.message.stop_replica.drain_ms, 100);
