@@ -4,7 +4,9 @@
     service.start()                      # returns when /readyz says 200
     service.client.get("/v1/processes")  # an httpx.Client on its address
     service.deploy("one", models.add_one(folder))
+    service.create_collection("notes", "minilm")  # what there is to do with it: collection.py
     service.kill("controller")           # SIGKILL by role, or by pid; "supervisor" is serve itself
+    service.kill_role("indexer")         # the same, and waits for the next one
     service.stop()                       # SIGTERM; returns the exit status
     service.close()                      # whatever is left ends here; fails if something outlived serve
 
@@ -176,7 +178,7 @@ class Slipway:
         return answer.json()
 
     def pids(self, role):
-        """By role and without asking the service: "supervisor", "controller", "gateway", "runner"."""
+        """By role and without asking the service: "supervisor", "controller", "indexer", "gateway", "runner"."""
         self._note_children()
         if role == "supervisor":
             return [self.pid]
@@ -193,6 +195,23 @@ class Slipway:
         assert answer.status_code == 200, answer.text
         self._note_children()
         return answer.json()
+
+    def create_collection(self, name, deployment, **fields):
+        """metric, keep_queries, quantized; a Collection (collection.py) that can be searched."""
+        from collection import Collection
+
+        answer = self.client.post("/v1/collections", json={"name": name, "deployment": deployment, **fields})
+        assert answer.status_code == 201, answer.text
+        return Collection(self, name).wait_until_searchable()
+
+    def kill_role(self, role, number=signal.SIGKILL):
+        """kill() by role that knows how the service comes back: returns when another process of that role runs; a killed
+        supervisor is started again, and is ready."""
+        pids = self.kill(role, number)
+        if role == "supervisor":
+            return self.start()
+        eventually(lambda: set(self.pids(role)) - set(pids), what=f"another {role} runs")
+        return self
 
     def kill(self, role_or_pid, number=signal.SIGKILL):
         """Sends the signal to every process of the role, or to the pid; returns the pids. Waits until those that were killed
