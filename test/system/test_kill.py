@@ -245,8 +245,8 @@ def test_after_kill_9_of_the_supervisor_everything_ends_and_the_next_serve_serve
         return [{key: value for key, value in get(slipway, name).items() if key != "updated_at"} for name in ("sum", "words")]
 
     before = seen()
-    pids = set(runners(slipway)) | set(slipway.pids("controller")) | set(slipway.pids("gateway"))
-    assert len(pids) == 7
+    pids = set(runners(slipway)) | {pid for role in ("controller", "indexer", "gateway") for pid in slipway.pids(role)}
+    assert len(pids) == 8
     slipway.kill("supervisor")
     for pid in pids:
         eventually(lambda pid=pid: not lives(pid), 10)

@@ -10,8 +10,8 @@ from deployments import (Busy, answered, begin_delete, check_truth, delete, depl
                          update)
 from slipway import eventually
 
-ROLES = ("supervisor", "controller", "gateway")
-GROWTH = 3 << 20  # bytes of all three together; a leak of 40 KB a cycle would show
+ROLES = ("supervisor", "controller", "indexer", "gateway")
+GROWTH = 3 << 20  # bytes of all four together; a leak of 40 KB a cycle would show
 
 
 def memory(service):

@@ -32,9 +32,9 @@ def refused(service, status):
 @pytest.mark.sanitizer
 def test_serve_starts_its_roles_and_lists_them(slipway):
     roles = {process["role"]: process for process in slipway.processes()}
-    assert set(roles) == {"supervisor", "controller", "gateway"}
+    assert set(roles) == {"supervisor", "controller", "indexer", "gateway"}
     assert roles["supervisor"]["pid"] == slipway.pid
-    assert {roles[role]["pid"] for role in ("controller", "gateway")} == {pid for pid, _ in children_of(slipway.pid)}
+    assert {roles[role]["pid"] for role in ("controller", "indexer", "gateway")} == {pid for pid, _ in children_of(slipway.pid)}
     assert all(process["memory_bytes"] > 0 for process in roles.values())
 
 
@@ -47,7 +47,7 @@ def test_sigterm_ends_everything_with_status_0(slipway):
         socket.create_connection((slipway.host, slipway.port), 5)
 
 
-@pytest.mark.parametrize("role", ["controller", "gateway"])
+@pytest.mark.parametrize("role", ["controller", "indexer", "gateway"])
 @pytest.mark.sanitizer
 def test_a_killed_role_comes_back(slipway, role):
     (before,) = slipway.kill(role)
@@ -77,7 +77,7 @@ def test_a_gateway_that_hangs_is_replaced(slipway):
 @pytest.mark.sanitizer
 def test_kill_9_of_the_supervisor_leaves_nothing_and_the_next_serve_starts(slipway):
     children = children_of(slipway.pid)
-    assert len(children) == 2
+    assert len(children) == 3
     os.kill(children[0][0], signal.SIGSTOP)  # it could not notice by itself
     slipway.kill("supervisor")
     eventually(lambda: not any(lives(*child) for child in children), 10, "the children end with it")
