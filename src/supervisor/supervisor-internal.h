@@ -97,6 +97,7 @@ struct process {
     struct child child;
     uint64_t start_at_ms; /* NEVER, or when the pause before the next start ends */
     uint64_t stable_since_ms; /* NEVER until it does its work */
+    uint64_t worked_ms; /* how long it had done its work when it died last */
     uint64_t deaths; /* in a row */
     uint64_t restarts; /* in all */
     bool idle_priority; /* it runs when nothing else wants the processor, and answers pings as late */
@@ -108,9 +109,11 @@ void process_init(struct process *process, const struct process_kind *kind);
 void process_start(struct supervisor *supervisor, struct process *process);
 /* Counts a death; the count begins anew after STABLE_MS of work. */
 void process_count_death(struct process *process);
-/* Starts it again after the pause that its deaths in a row ask for: none, then 100 ms doubling to 5 s. */
+/* Starts it again after the pause that its deaths in a row ask for. */
 void process_restart(struct process *process);
-uint64_t process_backoff_ms(uint64_t deaths);
+/* None, then 100 ms doubling to 5 s; but for one that had worked for a second or more, at most a quarter of that time:
+ * what serves between its deaths is not kept away for longer than it needs to come back. */
+uint64_t process_backoff_ms(uint64_t deaths, uint64_t worked_ms);
 /* From now on its loop is expected to answer pings. */
 void process_expect_pongs(struct process *process);
 /* The next moment at which process_take_time() has something to do. */

@@ -10,6 +10,7 @@
 
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAXIMUM_MS 5000
+#define WORKED_MS 1000 /* one that works for less has hardly worked */
 #define MESSAGES_A_TURN 64 /* so that one talker does not keep the rest waiting */
 #define MESSAGES_AT_THE_END 65536 /* what a dead child's socket can hold at most, and more */
 
@@ -37,21 +38,22 @@ void process_start(struct supervisor *supervisor, struct process *process) {
 
 void process_count_death(struct process *process) {
     uint64_t now = clock_monotonic_ms();
-    bool was_stable = process->stable_since_ms != NEVER && now - process->stable_since_ms >= STABLE_MS;
-    process->deaths = was_stable ? 1 : process->deaths + 1;
+    process->worked_ms = process->stable_since_ms == NEVER ? 0 : now - process->stable_since_ms;
+    process->deaths = process->worked_ms >= STABLE_MS ? 1 : process->deaths + 1;
     process->stable_since_ms = NEVER;
 }
 
-uint64_t process_backoff_ms(uint64_t deaths) {
+uint64_t process_backoff_ms(uint64_t deaths, uint64_t worked_ms) {
     if (deaths <= 1) return 0;
     uint64_t doublings = deaths - 2 < 16 ? deaths - 2 : 16;
     uint64_t pause = (uint64_t)BACKOFF_FIRST_MS << doublings;
-    return pause < BACKOFF_MAXIMUM_MS ? pause : BACKOFF_MAXIMUM_MS;
+    if (pause > BACKOFF_MAXIMUM_MS) pause = BACKOFF_MAXIMUM_MS;
+    return worked_ms >= WORKED_MS && worked_ms / 4 < pause ? worked_ms / 4 : pause;
 }
 
 void process_restart(struct process *process) {
     process->restarts++;
-    process->start_at_ms = clock_monotonic_ms() + process_backoff_ms(process->deaths);
+    process->start_at_ms = clock_monotonic_ms() + process_backoff_ms(process->deaths, process->worked_ms);
 }
 
 void process_expect_pongs(struct process *process) {

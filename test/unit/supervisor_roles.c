@@ -42,8 +42,17 @@ static void the_pause_before_a_restart_doubles_up_to_5_s(void **state) {
     (void)state;
     static const uint64_t expected[] = {0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
     for (uint64_t deaths = 0; deaths < ARRAY_SIZE(expected); deaths++)
-        assert_int_equal(process_backoff_ms(deaths), expected[deaths]);
-    assert_int_equal(process_backoff_ms(UINT64_MAX), 5000);
+        assert_int_equal(process_backoff_ms(deaths, 0), expected[deaths]);
+    assert_int_equal(process_backoff_ms(UINT64_MAX, 999), 5000);
+}
+
+static void the_pause_before_a_restart_is_at_most_a_quarter_of_the_work_before(void **state) {
+    (void)state;
+    assert_int_equal(process_backoff_ms(9, 1000), 250);
+    assert_int_equal(process_backoff_ms(9, 12000), 3000);
+    assert_int_equal(process_backoff_ms(9, 59000), 5000);
+    assert_int_equal(process_backoff_ms(2, 1000), 100);
+    assert_int_equal(process_backoff_ms(1, 1000), 0);
 }
 
 static void routes_are_announced_and_acknowledged_through_the_supervisor(void **state) {
@@ -367,6 +376,7 @@ int main(int argc, char **argv) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_pause_before_a_restart_doubles_up_to_5_s),
+        cmocka_unit_test(the_pause_before_a_restart_is_at_most_a_quarter_of_the_work_before),
         TEST(routes_are_announced_and_acknowledged_through_the_supervisor),
         TEST(a_gateway_that_dies_is_told_of_and_comes_back_as_another),
         TEST(the_port_stays_open_while_no_gateway_lives),
