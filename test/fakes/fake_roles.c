@@ -74,12 +74,12 @@ static int run_relay(const char *role) {
         if (watched[0].revents) {
             ssize_t size = recv(ROLE_DESCRIPTOR_SUPERVISOR, packet, sizeof packet, 0);
             if (size <= 0) return 1;
-            if (!answer_ping(ROLE_DESCRIPTOR_SUPERVISOR, packet, (size_t)size, deaf) &&
-                send(test, packet, (size_t)size, MSG_NOSIGNAL) < 0)
-                watched[1].fd = -1;
+            if (!answer_ping(ROLE_DESCRIPTOR_SUPERVISOR, packet, (size_t)size, deaf))
+                send(test, packet, (size_t)size, MSG_NOSIGNAL); /* to one that may be gone, but has more to be read */
         }
         if (watched[1].revents) {
             ssize_t size = recv(test, packet, sizeof packet, 0);
+            if (size < 0 && errno == ECONNRESET) continue; /* it left something unread; what it sent comes next */
             if (size <= 0) {
                 watched[1].fd = -1; /* the test is done with it */
             } else if ((unsigned char)packet[0] != ORDER) {
