@@ -1,4 +1,5 @@
-/* libslipway: the client side of Slipway, the model deployment service (HTTP API: docs/deploying.md).
+/* libslipway: the client side of Slipway, the model deployment service (HTTP API: docs/deploying.md,
+ * docs/collections.md).
  *
  * Every call blocks until the service has answered, or the call's deadline has passed (slipway_set_timeout, 60 s at
  * first). A struct slipway may be used by one thread at a time; different ones are independent. The library neither
@@ -22,6 +23,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -172,7 +174,7 @@ struct slipway_task {
     const char *status; /* pending processing done canceled failed refused */
     const char *step;
     struct slipway_progress progress;
-    const char *parent_id, *deployment_id;
+    const char *parent_id, *deployment_id, *collection;
     const char *embedding_model_id, *deployed_model_id; /* model-level tasks; the latter once done */
     const char *detail;
     struct slipway_error *error; /* of a failed one; belongs to this struct */
@@ -241,6 +243,317 @@ int slipway_embed(struct slipway *service, const char *deployment_name, const ch
 /* An Open Inference Protocol V2 request as JSON; the answer's JSON is freed with slipway_text_free(). */
 int slipway_infer(struct slipway *service, const char *deployment_name, const char *request_json,
                   char **ret_answer_json, struct slipway_error **ret_error);
+
+/* ---- collections ---- */
+
+/* A vector index of a collection, filled by one encoder. */
+struct slipway_index {
+    const char *index_id;
+    const char *set; /* "documents" or "queries" */
+    const char *deployment; /* its name now */
+    const char *digest; /* of the encoder */
+    const char *state; /* filling ready blue rollback failed deleting */
+    int64_t revision, dimension;
+    uint64_t applied_seq; /* what searches see */
+    uint64_t durable_seq; /* what a loss of power leaves */
+    uint64_t head_seq; /* of the log that it follows */
+    uint64_t rows; /* documents in it */
+    uint64_t failed; /* documents that its model refused */
+    double rate; /* documents a second; 0: at rest */
+    const char *detail; /* why it is in this state, or NULL */
+};
+struct slipway_index_list {
+    struct slipway_index *indexes; /* newest first */
+    size_t count;
+    uint64_t total_count;
+};
+void slipway_index_list_free(struct slipway_index_list *list); /* NULL is fine, as with every _free here */
+
+struct slipway_collection {
+    const char *name, *deployment, *metric;
+    bool keep_queries, quantized;
+    uint64_t documents;
+    const struct slipway_index *blue; /* what answers; NULL before the indexer has said */
+    const struct slipway_index *rollback; /* what can come back, or NULL */
+    const char *json;
+};
+void slipway_collection_free(struct slipway_collection *collection);
+struct slipway_collection_list {
+    struct slipway_collection **collections; /* newest first */
+    size_t count;
+    uint64_t total_count;
+};
+void slipway_collection_list_free(struct slipway_collection_list *list);
+
+struct slipway_collection_request {
+    const char *name; /* as a deployment's */
+    const char *deployment; /* name or id of an active embedding model */
+    const char *metric; /* NULL: "cosine" */
+    bool keep_queries; /* keep searched texts as a second set */
+    bool quantized; /* scan int8 rows and re-score: the same hits from a quarter of the memory traffic */
+};
+/* It takes documents and searches when this returns. SLIPWAY_CONFIGURATION (not an embedding model, …),
+ * SLIPWAY_NOT_FOUND (the deployment), SLIPWAY_CONFLICT (the name is taken; the deployment does not serve). */
+int slipway_create_collection(struct slipway *service, const struct slipway_collection_request *request,
+                              struct slipway_collection **ret_collection, struct slipway_error **ret_error);
+/* limit 1 to 1000 (0: 100). */
+int slipway_list_collections(struct slipway *service, size_t limit, size_t offset,
+                             struct slipway_collection_list **ret_list, struct slipway_error **ret_error);
+/* SLIPWAY_NOT_FOUND. */
+int slipway_get_collection(struct slipway *service, const char *collection, struct slipway_collection **ret_collection,
+                           struct slipway_error **ret_error);
+/* Begins the deletion of the collection with all its documents; slipway_wait_for_task() waits for its end, when the
+ * name is free. A re-index of it is canceled. SLIPWAY_NOT_FOUND. */
+int slipway_delete_collection(struct slipway *service, const char *collection, struct slipway_task **ret_task,
+                              struct slipway_error **ret_error);
+/* All of them. SLIPWAY_NOT_FOUND. */
+int slipway_list_indexes(struct slipway *service, const char *collection, struct slipway_index_list **ret_list,
+                         struct slipway_error **ret_error);
+
+/* ---- documents ---- */
+
+struct slipway_document {
+    const char *id, *text;
+    const char *payload_json; /* an object */
+    uint64_t seq; /* of its last write */
+    const char *updated_at;
+};
+void slipway_document_free(struct slipway_document *document);
+
+/* What a write came to. It is in the log and on the disk, whatever `indexed` says. */
+struct slipway_write {
+    uint64_t seq;
+    bool indexed; /* asked to wait: searches see it. false: the model refused the text, or it was not asked to wait */
+    char *detail; /* why the model refused it, or NULL */
+};
+/* Frees what is inside; the struct is the caller's. */
+void slipway_write_clear(struct slipway_write *write);
+
+/* Writes one document, new or in place of the one with that id (UTF-8, 1 to 512 bytes). payload_json: a JSON object, or
+ * NULL. With wait_indexed it returns when searches see it; after a deadline of the service's (indexed_timeout) that is
+ * SLIPWAY_UNAVAILABLE, and the write stands. ret_write may be NULL. SLIPWAY_CONFIGURATION (not JSON, too large, …),
+ * SLIPWAY_NOT_FOUND (the collection), SLIPWAY_CONFLICT (it is being deleted). */
+int slipway_put_document(struct slipway *service, const char *collection, const char *id, const char *text,
+                         const char *payload_json, bool wait_indexed, struct slipway_write *ret_write,
+                         struct slipway_error **ret_error);
+/* From the log: what was acknowledged is found at once. SLIPWAY_NOT_FOUND. */
+int slipway_get_document(struct slipway *service, const char *collection, const char *id,
+                         struct slipway_document **ret_document, struct slipway_error **ret_error);
+/* SLIPWAY_NOT_FOUND when there is none. Otherwise as slipway_put_document(). */
+int slipway_delete_document(struct slipway *service, const char *collection, const char *id, bool wait_indexed,
+                            struct slipway_write *ret_write, struct slipway_error **ret_error);
+
+/* One of many writes; text NULL deletes. */
+struct slipway_document_write {
+    const char *id, *text, *payload_json;
+};
+/* What many writes came to. The lines without an error are written, the others are not. */
+struct slipway_bulk {
+    uint64_t seq; /* of the last that was written */
+    uint64_t accepted;
+    struct slipway_line_error {
+        uint64_t line; /* from 1; of an array: place + 1 */
+        char *id; /* NULL where the line has none */
+        char *detail;
+    } * errors; /* ascending; at most SLIPWAY_BULK_ERRORS of them are kept */
+    size_t error_count;
+    uint64_t failed; /* lines with an error, also those that are not kept */
+};
+#define SLIPWAY_BULK_ERRORS 10000
+void slipway_bulk_free(struct slipway_bulk *bulk);
+/* All in one request, in their order. SLIPWAY_REQUEST when they are too large together: then use
+ * slipway_import_documents(). SLIPWAY_CONFIGURATION when one payload is not JSON: nothing was written. */
+int slipway_write_documents(struct slipway *service, const char *collection,
+                            const struct slipway_document_write *writes, size_t count, bool wait_indexed,
+                            struct slipway_bulk **ret_bulk, struct slipway_error **ret_error);
+
+/* Where an import comes from: NDJSON, a line {"id","text","payload"} or {"id","delete":true} each. */
+struct slipway_import {
+    /* Puts at most `size` bytes into `buffer`; how many, 0 at the end, negative to give up. On the caller's thread. */
+    int64_t (*read)(void *context, char *buffer, size_t size);
+    /* NULL, or told after each part what has come of it so far and how many bytes that was; false gives up. */
+    bool (*progress)(void *context, const struct slipway_bulk *so_far, uint64_t bytes);
+    void *context;
+    bool wait_indexed; /* each part is waited for; the parts are smaller then */
+};
+/* Any amount: it is sent in parts of whole lines, so memory does not grow with it. The deadline of the service holds
+ * for each part. When it fails in the middle, the message says how many lines are safe; to do all of it again is
+ * harmless. A line above 32 MiB is SLIPWAY_CONFIGURATION; a callback that gives up, too. */
+int slipway_import_documents(struct slipway *service, const char *collection, const struct slipway_import *import,
+                             struct slipway_bulk **ret_bulk, struct slipway_error **ret_error);
+/* The same from a file that is open for reading; it stays open. */
+int slipway_import_file(struct slipway *service, const char *collection, FILE *file, bool wait_indexed,
+                        struct slipway_bulk **ret_bulk, struct slipway_error **ret_error);
+/* All documents as NDJSON, given to `take` piece by piece as they come (a piece is not a line); false gives up
+ * (SLIPWAY_CONFIGURATION). What was written after the call began may be in it or not. The deadline is one without any
+ * byte. SLIPWAY_NOT_FOUND. */
+int slipway_export_documents(struct slipway *service, const char *collection,
+                             bool (*take)(void *context, const char *bytes, size_t size), void *context,
+                             struct slipway_error **ret_error);
+int slipway_export_file(struct slipway *service, const char *collection, FILE *file, struct slipway_error **ret_error);
+
+/* ---- search ---- */
+
+struct slipway_search_request {
+    const char *query; /* a text; or */
+    const float *vector; /* `dimension` numbers, made by the encoder that encoder_digest names */
+    size_t dimension;
+    const char *encoder_digest; /* with `vector`: another one than the collection's is refused, not answered */
+    size_t limit; /* 0: 10 */
+    size_t offset;
+    const char *filter_json; /* NULL: none; docs/collections.md */
+    bool without_payload, with_vector;
+};
+struct slipway_hit {
+    const char *id;
+    double score; /* cosine, -1 to 1 */
+    const char *payload_json; /* NULL without payload */
+    const float *vector; /* NULL unless asked for */
+    size_t dimension;
+};
+struct slipway_hits {
+    struct slipway_hit *hits; /* best first */
+    size_t count;
+    const char *deployment, *digest; /* the encoder that answered */
+    int64_t revision;
+    uint64_t applied_seq; /* everything up to it was seen */
+    const char *json;
+};
+void slipway_hits_free(struct slipway_hits *hits);
+/* SLIPWAY_CONFIGURATION or SLIPWAY_REQUEST (filter, dimension, limit), SLIPWAY_NOT_FOUND, SLIPWAY_CONFLICT (vectors of
+ * another encoder), SLIPWAY_UNAVAILABLE (its only replica, or the index, is coming back). */
+int slipway_search(struct slipway *service, const char *collection, const struct slipway_search_request *request,
+                   struct slipway_hits **ret_hits, struct slipway_error **ret_error);
+/* Past queries that are like this one, of a collection with keep_queries: `id` is no document's; the payload has the
+ * text, how often it was asked, and when last. */
+int slipway_search_queries(struct slipway *service, const char *collection,
+                           const struct slipway_search_request *request, struct slipway_hits **ret_hits,
+                           struct slipway_error **ret_error);
+
+/* ---- changing a collection's embedding model ---- */
+
+struct slipway_reindex_request {
+    const char *destination; /* name or id of a deployment; or */
+    const struct slipway_deployment_request *destination_request; /* one that is made for it */
+    bool stop_before_switch; /* slipway_switch() does it later */
+    bool wait_on_conflict; /* another re-index of the collection runs: wait for it instead of being refused */
+    bool keep_source; /* the source's model stays deployed */
+    bool has_rollback_window;
+    uint32_t rollback_window_s; /* with has_rollback_window; 0: the source goes in the same task */
+    double max_failed; /* documents that the model may refuse: a count, or below 1 a share of all */
+    uint32_t overlap_k; /* 0, or: for kept queries, of the best k of both models … */
+    double overlap_at_least; /* … at least this share must be the same */
+};
+/* Fills a new index and makes it the blue one; returns when that is recorded. The task is `done` at the switch; its
+ * child of kind retire is pending until the window ends. A task that is `refused` at once (another re-index runs, the
+ * destination is being deleted, no memory) is success, too: look at its status. SLIPWAY_CONFIGURATION,
+ * SLIPWAY_NOT_FOUND. */
+int slipway_reindex(struct slipway *service, const char *collection, const struct slipway_reindex_request *request,
+                    struct slipway_task **ret_task, struct slipway_error **ret_error);
+
+struct slipway_switch_options { /* NULL where it is taken: all defaults */
+    bool has_rollback_window;
+    uint32_t rollback_window_s;
+    bool keep_source;
+    const char *parent_id; /* the task that this is a step of */
+};
+/* Makes a `ready` index the blue one; returns the task when that is recorded. SLIPWAY_NOT_FOUND, SLIPWAY_CONFLICT. */
+int slipway_switch(struct slipway *service, const char *collection, const char *index_id,
+                   const struct slipway_switch_options *options, struct slipway_task **ret_task,
+                   struct slipway_error **ret_error);
+/* Back to the pair before, while its window is open. SLIPWAY_NOT_FOUND, SLIPWAY_CONFLICT (there is none any more). */
+int slipway_rollback_collection(struct slipway *service, const char *collection, struct slipway_task **ret_task,
+                                struct slipway_error **ret_error);
+
+/* What a re-index could not embed. */
+struct slipway_failed_item {
+    const char *id;
+    const char *stage; /* inference upsert other */
+    const char *detail;
+};
+struct slipway_failed_item_list {
+    struct slipway_failed_item *items;
+    size_t count;
+    uint64_t total_count;
+};
+void slipway_failed_item_list_free(struct slipway_failed_item_list *list);
+/* limit 1 to 1000 (0: 100). SLIPWAY_NOT_FOUND. */
+int slipway_list_failed_items(struct slipway *service, const char *task_id, size_t limit, size_t offset,
+                              struct slipway_failed_item_list **ret_list, struct slipway_error **ret_error);
+
+/* ---- re-index tasks by model ids ---- */
+
+struct slipway_reindex_task {
+    const char *task_id; /* NULL: the service makes one; the same id twice is the same task */
+    const char *source_model_id, *dest_model_id;
+    const char *collection; /* NULL: the one whose blue encoder is the source */
+    bool deploy_as_blue; /* switch when it is filled */
+    bool wait_on_conflict;
+    uint32_t switch_timeout_ms; /* slipway_blue_switch() only; 0: 15 min */
+};
+/* Runs it in the service: all steps below, and filling the index between them. SLIPWAY_CONFIGURATION (no collection or
+ * several have that source; the message lists them). */
+int slipway_run_reindex_task(struct slipway *service, const struct slipway_reindex_task *task,
+                             struct slipway_task **ret_task, struct slipway_error **ret_error);
+int slipway_get_reindex_task(struct slipway *service, const char *task_id, struct slipway_task **ret_task,
+                             struct slipway_error **ret_error);
+int slipway_list_reindex_tasks(struct slipway *service, size_t limit, size_t offset, const char *status,
+                               struct slipway_task_list **ret_list, struct slipway_error **ret_error);
+int slipway_restart_reindex_task(struct slipway *service, const char *task_id, struct slipway_task **ret_task,
+                                 struct slipway_error **ret_error);
+int slipway_cancel_reindex_task(struct slipway *service, const char *task_id, struct slipway_task **ret_task,
+                                struct slipway_error **ret_error);
+
+/* ---- inside a re-index task of one's own ---- */
+
+/* For a program that runs re-index tasks itself and wants the three steps that the service is best at. Both structs are
+ * the caller's, are only borrowed, and are called on the caller's thread; `self` is the struct, in which a program can
+ * embed its own state. NULL in their place: the server's own. */
+struct slipway_plugin {
+    /* Whether the model answers well by the program's own measure. Asked again and again until it says so. */
+    bool (*is_model_ready)(const struct slipway_plugin *self, const char *embedding_model_id);
+};
+struct slipway_worker {
+    /* Told of a task that was recorded, which the service works on: to show it, or to wake who waits for it. 0, or
+     * anything else for a failure, which becomes the call's (the task stands). */
+    int (*send)(const struct slipway_worker *self, const char *task_id);
+};
+struct slipway_model_params {
+    const char *embedding_model_id; /* NULL: the re-index task's destination */
+    const struct slipway_deployment_request *config; /* as for slipway_deploy(); may be NULL */
+    const char *task_id; /* of the child; NULL: the service makes one */
+    uint32_t pending_timeout_ms; /* 0: 5 min */
+    uint32_t processing_timeout_ms; /* 0: 30 min */
+    uint32_t ready_timeout_ms; /* 0: 2 min */
+};
+/* Deploys the destination as a child task of `task` (its task_id is the parent's), or finds it deployed, and blocks
+ * until it is: through pending and processing with a deadline each, then until the model answers ready (of the server:
+ * its readiness route; of a plugin: is_model_ready). A service that restarts meanwhile is waited for within those
+ * deadlines. The deployment that it returns is finished. SLIPWAY_DEPLOYMENT with "Deployment task is pending too
+ * long.", "Deployment task is processing too long.", "Model is not ready." or "Deployment task failed: …" (failed,
+ * canceled, refused), whose causes follow. The child task is not canceled. Other classes as slipway_deploy(). */
+int slipway_initiate_model_deployment_and_wait(struct slipway *service, const struct slipway_plugin *plugin,
+                                               const struct slipway_reindex_task *task,
+                                               const struct slipway_model_params *params,
+                                               const struct slipway_worker *deployment_worker,
+                                               struct slipway_deployment **ret_deployment,
+                                               struct slipway_error **ret_error);
+/* Begins the deletion of a model as a child task of `task`; does not wait: the task it returns is pending or on its
+ * way. SLIPWAY_REFUSED when the service refuses it at once (the encoder of a collection; the message names it),
+ * SLIPWAY_DEPLOYMENT when it fails at once (no such model is deployed). */
+int slipway_initiate_model_deletion(struct slipway *service, const struct slipway_reindex_task *task,
+                                    const char *embedding_model_id, const struct slipway_worker *deletion_worker,
+                                    struct slipway_task **ret_task, struct slipway_error **ret_error);
+/* Makes the destination's ready index the blue one, with a rollback window of 0: the source's indexes go in the same
+ * task, whose child deletes the source model; deletion_worker is told of that child. Blocks until that task is done, at
+ * most switch_timeout_ms, and returns it. The window, once 0, has no way back.
+ * Called again for the same task_id, it goes on with the switch that it began.
+ * SLIPWAY_CONFIGURATION (no collection or several have that source: name one), SLIPWAY_NOT_FOUND (no index of the
+ * destination), SLIPWAY_CONFLICT (that index is not ready, or is blue already), SLIPWAY_DEPLOYMENT ("The switch failed:
+ * …"), SLIPWAY_UNAVAILABLE (not within the deadline; the task goes on). */
+int slipway_blue_switch(struct slipway *service, const struct slipway_reindex_task *task,
+                        const struct slipway_worker *deletion_worker, struct slipway_task **ret_task,
+                        struct slipway_error **ret_error);
 
 /* ---- what else the service tells, as JSON ---- */
 

@@ -12,19 +12,23 @@
     (const enum cli_flag[]) {                                                                                          \
         __VA_ARGS__                                                                                                    \
     }
-#define COMMAND(name, arguments, least, most, summary, ...)                                                            \
-    {#name,                                                                                                            \
+#define ROW(name, function, arguments, least, most, summary, ...)                                                      \
+    {name,                                                                                                             \
      arguments,                                                                                                        \
      summary,                                                                                                          \
      least,                                                                                                            \
      most,                                                                                                             \
-     cli_##name,                                                                                                       \
+     function,                                                                                                         \
      FLAGS_OF(__VA_ARGS__),                                                                                            \
      sizeof FLAGS_OF(__VA_ARGS__) / sizeof(enum cli_flag)},
+#define COMMAND(name, ...) ROW(#name, cli_##name, __VA_ARGS__)
+#define SUBCOMMAND(group, name, ...) ROW(#group " " #name, cli_##group##_##name, __VA_ARGS__)
 const struct cli_command cli_commands[] = {
 #include "cli/commands.def"
 };
+#undef SUBCOMMAND
 #undef COMMAND
+#undef ROW
 const size_t cli_command_count = ARRAY_SIZE(cli_commands);
 
 /* The connection that flags and environment describe. */
@@ -45,6 +49,11 @@ int cli_main(int argc, char **argv) {
         return argc < 2 ? EXIT_USAGE : EXIT_OK;
     }
     if (text_equal(argv[1], "--version")) argv[1] = "version";
+    if (cli_is_group(argv[1]) && (argc < 3 || argv[2][0] == '-')) {
+        bool asks = argc > 2 && (text_equal(argv[2], "--help") || text_equal(argv[2], "-h"));
+        cli_print_group_help(argv[1]);
+        return asks ? EXIT_OK : EXIT_USAGE;
+    }
     int status = cli_parse(argc, argv, &cli, &arguments);
     if (status == EXIT_OK && cli.flags[FLAG_HELP]) {
         cli_print_command_help(cli.command);

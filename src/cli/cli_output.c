@@ -79,7 +79,56 @@ int cli_print_deployment(const struct cli *cli, const struct slipway_deployment 
     return EXIT_OK;
 }
 
+int cli_print_task(const struct cli *cli, const struct slipway_task *task) {
+    if (cli->json) {
+        cli_print_json(task->json);
+        return EXIT_OK;
+    }
+    printf("%s  %s  %s%s%s%s%s\n", task->task_id, task->kind ? task->kind : "task", task->status,
+           task->step ? ", " : "", task->step ? task->step : "", task->detail ? ": " : "",
+           task->detail ? task->detail : "");
+    if (task->error) printf("%s: %s\n", task->error->name, task->error->message);
+    return EXIT_OK;
+}
+
+/* "minilm, revision 1, 384 dimensions"; caller frees. */
+static char *describe_index(const struct slipway_index *index) {
+    if (!index) return NULL;
+    return text_format("%s, revision %lld, %lld dimensions", index->deployment ? index->deployment : "?",
+                       (long long)index->revision, (long long)index->dimension);
+}
+
+int cli_print_collection(const struct cli *cli, const struct slipway_collection *collection) {
+    if (cli->json) {
+        cli_print_json(collection->json);
+        return EXIT_OK;
+    }
+    const struct slipway_index *blue = collection->blue;
+    _cleanup_free_ char *encoder = describe_index(blue), *rollback = describe_index(collection->rollback);
+    _cleanup_free_ char *documents = text_format("%llu", (unsigned long long)collection->documents);
+    _cleanup_free_ char *indexed =
+        blue ? text_format("up to %llu of %llu%s", (unsigned long long)blue->applied_seq,
+                           (unsigned long long)blue->head_seq, blue->applied_seq < blue->head_seq ? " (behind)" : "")
+             : NULL;
+    _cleanup_free_ char *failed = blue && blue->failed ? text_format("%llu", (unsigned long long)blue->failed) : NULL;
+    print_field("name", collection->name);
+    print_field("documents", documents);
+    print_field("encoder", encoder ? encoder : collection->deployment);
+    print_field("indexed", indexed);
+    print_field("refused by model", failed);
+    print_field("can go back to", rollback);
+    print_field("metric", collection->metric);
+    print_field("keeps queries", collection->keep_queries ? "yes" : NULL);
+    print_field("quantized", collection->quantized ? "yes" : NULL);
+    return EXIT_OK;
+}
+
 /* ---- tables ---- */
+
+/* Scores with what tells them apart, rates without what changes each time. */
+static char *write_real(double real) {
+    return real > -10 && real < 10 ? text_format("%.4f", real) : text_format("%.1f", real);
+}
 
 /* The value at a dotted path as text, "-" when there is none; caller frees. */
 static char *cell(yyjson_val *object, const char *path) {
@@ -90,6 +139,7 @@ static char *cell(yyjson_val *object, const char *path) {
         if (!*at) break;
     }
     if (!object || yyjson_is_null(object)) return text_copy("-");
+    if (yyjson_is_real(object)) return write_real(yyjson_get_real(object));
     if (text_ends_with(path, "_bytes")) return text_size(yyjson_get_uint(object));
     return yyjson_is_str(object) ? text_copy(yyjson_get_str(object)) : json_write_value(object, NULL);
 }
@@ -129,4 +179,20 @@ int cli_print_table(const struct cli *cli, const char *json, const struct cli_co
     free(cells);
     free(widths);
     return EXIT_OK;
+}
+
+int cli_show_list(struct cli *cli, const char *path, const struct cli_column *columns, size_t count) {
+    char *json = NULL;
+    uint64_t total = 0;
+    struct slipway_error *error = NULL;
+    if (slipway_get_json(cli->service, path, &json, &total, &error) < 0) return cli_fail(cli, error);
+    int status = cli_print_table(cli, json, columns, count);
+    uint64_t offset = 0, limit = 100;
+    cli_number(cli, FLAG_OFFSET, INT64_MAX, &offset);
+    cli_number(cli, FLAG_LIMIT, 1000, &limit);
+    if (!cli->json && total > offset + limit)
+        fprintf(stderr, "%llu more: --offset %llu shows them\n", (unsigned long long)(total - offset - limit),
+                (unsigned long long)(offset + limit));
+    slipway_text_free(json);
+    return status;
 }

@@ -6,17 +6,47 @@
 #include "base/text.h"
 #include "cli/cli-internal.h"
 
-static const struct cli_command *find_command(const char *name) {
-    const char *names[64] = {"serve", "runner", "help"};
-    size_t count = 3;
-    for (size_t i = 0; i < cli_command_count; i++) {
-        if (text_equal(cli_commands[i].name, name)) return &cli_commands[i];
-        if (count < ARRAY_SIZE(names)) names[count++] = cli_commands[i].name;
+#define NAMES_MAXIMUM 64
+
+/* Says that there is no such command, and which is meant perhaps. group: NULL, or the first of two words. */
+static void say_unknown(const char *group, const char *word) {
+    char *names[NAMES_MAXIMUM] = {text_copy("help"), text_copy("serve"), text_copy("runner")};
+    size_t count = group ? 0 : 3, skipped = group ? strlen(group) + 1 : 0;
+    for (size_t i = 0; i < cli_command_count && count < NAMES_MAXIMUM - 3; i++) {
+        const char *name = cli_commands[i].name + skipped;
+        if (!group || cli_is_in_group(&cli_commands[i], group)) {
+            free(names[count]);
+            names[count++] = text_copy_bytes(name, strcspn(name, " "));
+        }
     }
-    const char *nearest = text_nearest(name, names, count);
-    fprintf(stderr, "slipway: there is no command \"%s\"%s%s%s; `slipway help` lists them\n", name,
-            nearest ? ": did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
+    const char *nearest = text_nearest(word, (const char *const *)names, count);
+    fprintf(stderr, "slipway%s%s: there is no command \"%s\"%s%s%s; `slipway %s` lists them\n", group ? " " : "",
+            group ? group : "", word, nearest ? ": did you mean " : "", nearest ? nearest : "", nearest ? "?" : "",
+            group ? group : "help");
+    for (size_t i = 0; i < NAMES_MAXIMUM; i++) free(names[i]);
+}
+
+/* The command of argv[1], or of argv[1] and argv[2] where the first is a group's name; NULL after saying that there is
+ * none. *ret_words: how many words its name has. */
+static const struct cli_command *find_command(int argc, char **argv, int *ret_words) {
+    bool is_group = false;
+    for (size_t i = 0; i < cli_command_count; i++) {
+        const struct cli_command *command = &cli_commands[i];
+        bool in_group = cli_is_in_group(command, argv[1]);
+        is_group = is_group || in_group;
+        *ret_words = in_group ? 2 : 1;
+        if (in_group ? argc > 2 && text_equal(command->name + strlen(argv[1]) + 1, argv[2])
+                     : text_equal(command->name, argv[1]))
+            return command;
+    }
+    say_unknown(is_group ? argv[1] : NULL, is_group ? argv[2] : argv[1]);
     return NULL;
+}
+
+bool cli_is_group(const char *word) {
+    for (size_t i = 0; i < cli_command_count; i++)
+        if (cli_is_in_group(&cli_commands[i], word)) return true;
+    return false;
 }
 
 /* The command's flag with that name (which ends at '='), or FLAG_COUNT after saying what is wrong. */
@@ -53,9 +83,9 @@ static bool take_flag(struct cli *cli, int argc, char **argv, int *at) {
     return true;
 }
 
-static bool take_words(struct cli *cli, int argc, char **argv, const char **arguments) {
+static bool take_words(struct cli *cli, int argc, char **argv, int first, const char **arguments) {
     bool only_arguments = false;
-    for (int at = 2; at < argc; at++) {
+    for (int at = first; at < argc; at++) {
         if (!only_arguments && text_equal(argv[at], "--"))
             only_arguments = true;
         else if (!only_arguments && argv[at][0] == '-' && argv[at][1])
@@ -78,7 +108,7 @@ static bool check_values(struct cli *cli) {
         fprintf(stderr, "slipway %s: --output is text or json, not \"%s\"\n", cli->command->name, output);
         return false;
     }
-    cli->json = text_equal(output, "json");
+    cli->json = text_equal(output, "json") || cli->flags[FLAG_JSON];
     if (timeout && (!text_parse_duration(timeout, &milliseconds) || !milliseconds || milliseconds > 86400000)) {
         fprintf(stderr, "slipway %s: --timeout is a time like 90s or 10m, at most a day, not \"%s\"\n",
                 cli->command->name, timeout);
@@ -89,12 +119,13 @@ static bool check_values(struct cli *cli) {
 }
 
 int cli_parse(int argc, char **argv, struct cli *ret_cli, const char ***ret_arguments) {
-    ret_cli->command = find_command(argv[1]);
+    int words = 1;
+    ret_cli->command = find_command(argc, argv, &words);
     if (!ret_cli->command) return EXIT_USAGE;
     const char **arguments = mem_new_array((size_t)argc, const char *);
     *ret_arguments = arguments;
     ret_cli->arguments = arguments;
-    if (!take_words(ret_cli, argc, argv, arguments) || !check_values(ret_cli)) return EXIT_USAGE;
+    if (!take_words(ret_cli, argc, argv, 1 + words, arguments) || !check_values(ret_cli)) return EXIT_USAGE;
     if (ret_cli->flags[FLAG_HELP]) return EXIT_OK;
     const struct cli_command *command = ret_cli->command;
     if (ret_cli->argument_count >= command->least && ret_cli->argument_count <= command->most) return EXIT_OK;

@@ -12,12 +12,14 @@
 #define WAIT_DEFAULT_MS (35u * 60 * 1000) /* longer than the longest a deploy task may take by default */
 #define BAR_WIDTH 24
 
-struct progress {
-    bool is_terminal, has_color, has_line;
-    char *last; /* the line that was shown last */
-};
+void cli_progress_begin(const struct cli *cli, struct cli_progress *ret_progress) {
+    bool is_terminal = isatty(STDERR_FILENO) && !cli->json;
+    const char *no_color = getenv("NO_COLOR");
+    *ret_progress =
+        (struct cli_progress){.is_terminal = is_terminal, .has_color = is_terminal && !(no_color && *no_color)};
+}
 
-static void show_line(struct progress *progress, const char *line) {
+void cli_progress_show(struct cli_progress *progress, const char *line) {
     if (text_equal(progress->last, line)) return;
     free(progress->last);
     progress->last = text_copy(line);
@@ -29,36 +31,50 @@ static void show_line(struct progress *progress, const char *line) {
     fflush(stderr);
 }
 
-static void end_line(struct progress *progress) {
+void cli_progress_end(struct cli_progress *progress) {
     if (progress->has_line) fprintf(stderr, "\r\033[K");
     free(progress->last);
+    progress->last = NULL;
 }
 
-/* "[######      ] 43 % of 86.1 MiB" while bytes are counted, else "". */
-static char *bar(const struct progress *progress, const struct slipway_progress *state) {
-    if (state->total <= 0 || state->done >= state->total) return text_copy("");
-    _cleanup_free_ char *total = text_size((uint64_t)state->total);
-    int percent = (int)(100 * state->done / state->total);
-    if (!progress->is_terminal) return text_format(" %d %% of %s", percent / 10 * 10, total);
+char *cli_progress_bar(const struct cli_progress *progress, int64_t done, int64_t total) {
+    if (total <= 0 || done < 0 || done > total) return text_copy("");
+    int percent = (int)(100.0 * (double)done / (double)total);
+    if (!progress->is_terminal) return text_format(" %d %%", percent / 10 * 10);
     char drawn[BAR_WIDTH + 1];
     int filled = BAR_WIDTH * percent / 100;
     memset(drawn, ' ', BAR_WIDTH);
     memset(drawn, '#', (size_t)filled);
     drawn[BAR_WIDTH] = 0;
-    return text_format(" [%s%s%s] %d %% of %s", progress->has_color ? "\033[32m" : "", drawn,
-                       progress->has_color ? "\033[0m" : "", percent, total);
+    return text_format(" [%s%s%s] %d %%", progress->has_color ? "\033[32m" : "", drawn,
+                       progress->has_color ? "\033[0m" : "", percent);
 }
 
-static void show(struct progress *progress, const struct slipway_deployment *deployment) {
-    _cleanup_free_ char *drawn = bar(progress, &deployment->progress);
+char *cli_duration(double seconds) {
+    uint64_t whole = seconds < 0 ? 0 : seconds > 1e9 ? 1000000000 : (uint64_t)(seconds + 0.5);
+    if (whole < 60) return text_format("%d s", (int)whole);
+    if (whole < 3600) return text_format("%d min %d s", (int)(whole / 60), (int)(whole % 60));
+    return text_format("%d h %d min", (int)(whole / 3600), (int)(whole / 60 % 60));
+}
+
+/* "[######      ] 43 % of 86.1 MiB" while bytes are counted, else "". */
+static char *bytes_bar(const struct cli_progress *progress, const struct slipway_progress *state) {
+    if (state->total <= 0 || state->done >= state->total) return text_copy("");
+    _cleanup_free_ char *total = text_size((uint64_t)state->total);
+    _cleanup_free_ char *bar = cli_progress_bar(progress, state->done, state->total);
+    return text_format("%s of %s", bar, total);
+}
+
+static void show(struct cli_progress *progress, const struct slipway_deployment *deployment) {
+    _cleanup_free_ char *drawn = bytes_bar(progress, &deployment->progress);
     _cleanup_free_ char *line = text_format("%s: %s%s%s%s", deployment->deployment_name, deployment->status,
                                             deployment->progress.step ? ", " : "",
                                             deployment->progress.step ? deployment->progress.step : "", drawn);
-    show_line(progress, line);
+    cli_progress_show(progress, line);
 }
 
 /* Looks at the deployment twice a second and whenever it is settled, until it is or the time is over. */
-static int wait_and_show(struct cli *cli, const char *name, struct progress *progress,
+static int wait_and_show(struct cli *cli, const char *name, struct cli_progress *progress,
                          struct slipway_deployment **ret_deployment, struct slipway_error **ret_error) {
     uint64_t deadline_ms = clock_monotonic_ms() + (cli->timeout_ms ? cli->timeout_ms : WAIT_DEFAULT_MS);
     for (;;) {
@@ -74,19 +90,18 @@ static int wait_and_show(struct cli *cli, const char *name, struct progress *pro
         struct slipway_deployment *deployment = NULL;
         if (!restarts && slipway_get_deployment_status(cli->service, name, &deployment, NULL) == 0)
             show(progress, deployment);
-        if (restarts) show_line(progress, "the service does not answer; trying again");
+        if (restarts) cli_progress_show(progress, "the service does not answer; trying again");
         slipway_deployment_free(deployment);
     }
 }
 
 int cli_wait_and_print(struct cli *cli, const char *name, bool until_gone) {
-    bool is_terminal = isatty(STDERR_FILENO) && !cli->json;
-    const char *no_color = getenv("NO_COLOR");
-    struct progress progress = {.is_terminal = is_terminal, .has_color = is_terminal && !(no_color && *no_color)};
+    struct cli_progress progress;
+    cli_progress_begin(cli, &progress);
     struct slipway_deployment *deployment = NULL;
     struct slipway_error *error = NULL;
     int result = wait_and_show(cli, name, &progress, &deployment, &error);
-    end_line(&progress);
+    cli_progress_end(&progress);
     if (result == -SLIPWAY_NOT_FOUND && until_gone) { /* deleted: its name is free */
         slipway_error_free(error);
         return EXIT_OK;

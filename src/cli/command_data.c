@@ -3,41 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buffer.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "cli/cli-internal.h"
 
-#define INPUT_MAXIMUM ((size_t)256 * 1024 * 1024)
 #define VALUES_SHOWN 8
 
-/* The JSON that an argument names: itself, the file behind "@", or stdin for "-"; NULL after saying what is wrong. */
-static char *read_json(const struct cli *cli, const char *argument) {
-    bool is_file = *argument == '@', is_stdin = text_equal(argument, "-");
-    if (!is_file && !is_stdin) return text_copy(argument);
-    FILE *file = is_stdin ? stdin : fopen(argument + 1, "re");
-    if (!file) {
-        fprintf(stderr, "slipway %s: open %s: %m\n", cli->command->name, argument + 1);
-        return NULL;
-    }
-    struct buffer bytes = {.maximum = INPUT_MAXIMUM};
-    char block[65536];
-    size_t size;
-    bool fits = true;
-    while (fits && (size = fread(block, 1, sizeof block, file)) > 0) fits = buffer_append(&bytes, block, size);
-    bool failed = ferror(file) != 0;
-    if (!is_stdin) fclose(file);
-    if (!fits || failed) {
-        fprintf(stderr, "slipway %s: %s cannot be read%s\n", cli->command->name, argument,
-                fits ? "" : ": it is too large");
-        buffer_clear(&bytes);
-        return NULL;
-    }
-    return buffer_take(&bytes, NULL);
-}
-
 int cli_infer(struct cli *cli) {
-    _cleanup_free_ char *request = read_json(cli, cli->arguments[1]);
+    _cleanup_free_ char *request = cli_read_json(cli, cli->arguments[1]);
     if (!request) return EXIT_USAGE;
     char *answer = NULL;
     struct slipway_error *error = NULL;

@@ -7,30 +7,6 @@
 #include "base/text.h"
 #include "cli/cli-internal.h"
 
-/* The URI to send: a path here becomes an absolute file URI, a URI stays as it is; caller frees. NULL after saying that
- * there is no such file. */
-static char *make_uri(const struct cli *cli, const char *given) {
-    if (given[strcspn(given, ":/")] == ':') return text_copy(given);
-    _cleanup_free_ char *path = realpath(given, NULL);
-    if (!path) {
-        fprintf(stderr, "slipway %s: %s: %m (a model is a folder or file here, or a URI like file:///models/minilm)\n",
-                cli->command->name, given);
-        return NULL;
-    }
-    _cleanup_free_ char *encoded = text_percent_encode(path, strlen(path));
-    char *uri = mem_alloc(strlen(encoded) + 8), *at = stpcpy(uri, "file://");
-    for (const char *from = encoded; *from; from++) { /* the slashes of the path stay slashes */
-        if (text_starts_with(from, "%2F")) {
-            *at++ = '/';
-            from += 2;
-        } else {
-            *at++ = *from;
-        }
-    }
-    *at = 0;
-    return uri;
-}
-
 /* Fills the request from the flags; false after saying which is wrong. */
 static bool read_flags(const struct cli *cli, struct slipway_deployment_request *request) {
     uint64_t replicas = request->replicas, gpu = 0;
@@ -68,7 +44,7 @@ static int finish(struct cli *cli, int result, struct slipway_deployment *deploy
 }
 
 int cli_deploy(struct cli *cli) {
-    _cleanup_free_ char *uri = make_uri(cli, cli->arguments[1]);
+    _cleanup_free_ char *uri = cli_make_uri(cli, cli->arguments[1]);
     if (!uri) return EXIT_USAGE;
     struct slipway_deployment_request request = {
         .deployment_name = cli->arguments[0], .model_uri = uri, .idempotency_key = cli->flags[FLAG_KEY]};
@@ -102,7 +78,7 @@ int cli_update(struct cli *cli) {
     bool new_revision = cli->argument_count == 2 || cli->flags[FLAG_NAME] || cli->flags[FLAG_RECIPE] ||
                         cli->flags[FLAG_STRATEGY] || cli->flags[FLAG_TARGET];
     if (!new_revision) return patch(cli, &request);
-    _cleanup_free_ char *uri = cli->argument_count == 2 ? make_uri(cli, cli->arguments[1]) : NULL;
+    _cleanup_free_ char *uri = cli->argument_count == 2 ? cli_make_uri(cli, cli->arguments[1]) : NULL;
     if (cli->argument_count == 2 && !uri) return EXIT_USAGE;
     int result = slipway_get_deployment_status(cli->service, cli->arguments[0], &now, &error);
     if (result < 0) return cli_fail(cli, error);
@@ -117,6 +93,14 @@ int cli_update(struct cli *cli) {
 }
 
 int cli_rollback(struct cli *cli) {
+    const char *collection = cli->flags[FLAG_COLLECTION];
+    if ((cli->argument_count == 1) == (collection != NULL)) {
+        fprintf(stderr,
+                "slipway rollback: it takes a deployment's NAME or --collection NAME; `slipway rollback --help` says "
+                "more\n");
+        return EXIT_USAGE;
+    }
+    if (collection) return cli_roll_collection_back(cli, collection);
     struct slipway_deployment *deployment = NULL;
     struct slipway_error *error = NULL;
     int result = slipway_rollback_deployment(cli->service, cli->arguments[0], &deployment, &error);

@@ -20,29 +20,15 @@ int cli_wait(struct cli *cli) {
     return cli_wait_and_print(cli, cli->arguments[0], false);
 }
 
-/* GET path and show it as a table; says on stderr how many more there are. */
-static int show_list(struct cli *cli, const char *path, const struct cli_column *columns, size_t count) {
-    char *json = NULL;
-    uint64_t total = 0;
-    struct slipway_error *error = NULL;
-    if (slipway_get_json(cli->service, path, &json, &total, &error) < 0) return cli_fail(cli, error);
-    int status = cli_print_table(cli, json, columns, count);
-    uint64_t offset = 0, limit = 100;
-    cli_number(cli, FLAG_OFFSET, INT64_MAX, &offset);
-    cli_number(cli, FLAG_LIMIT, 1000, &limit);
-    if (!cli->json && total > offset + limit)
-        fprintf(stderr, "%llu more: --offset %llu shows them\n", (unsigned long long)(total - offset - limit),
-                (unsigned long long)(offset + limit));
-    slipway_text_free(json);
-    return status;
-}
-
 /* "limit=…&offset=…" and what the flags filter by, each percent-encoded; NULL after saying what is wrong. */
 static char *query(struct cli *cli) {
     static const struct {
         enum cli_flag flag;
         const char *parameter;
-    } filters[] = {{FLAG_STATUS, "status"}, {FLAG_KIND, "kind"}, {FLAG_DEPLOYMENT, "deployment_id"}};
+    } filters[] = {{FLAG_STATUS, "status"},
+                   {FLAG_KIND, "kind"},
+                   {FLAG_DEPLOYMENT, "deployment_id"},
+                   {FLAG_COLLECTION, "collection"}};
     uint64_t limit = 100, offset = 0;
     if (!cli_number(cli, FLAG_LIMIT, 1000, &limit) || !cli_number(cli, FLAG_OFFSET, INT64_MAX, &offset)) return NULL;
     char *text = text_format("limit=%llu&offset=%llu", (unsigned long long)limit, (unsigned long long)offset);
@@ -62,31 +48,35 @@ int cli_list(struct cli *cli) {
     _cleanup_free_ char *parameters = query(cli);
     if (!parameters) return EXIT_USAGE;
     _cleanup_free_ char *path = text_format("/v1/deployments?%s", parameters);
-    return show_list(cli, path, columns, ARRAY_SIZE(columns));
+    return cli_show_list(cli, path, columns, ARRAY_SIZE(columns));
 }
 
 static int show_task(struct cli *cli) {
     struct slipway_task *task = NULL;
     struct slipway_error *error = NULL;
     if (slipway_get_task(cli->service, cli->arguments[0], &task, &error) < 0) return cli_fail(cli, error);
-    if (cli->json)
-        cli_print_json(task->json);
-    else
-        printf("%s  %s  %s%s%s%s%s\n", task->task_id, task->kind, task->status, task->step ? ", " : "",
-               task->step ? task->step : "", task->detail ? ": " : "", task->detail ? task->detail : "");
-    if (!cli->json && task->error) printf("%s: %s\n", task->error->name, task->error->message);
+    cli_print_task(cli, task);
     slipway_task_free(task);
     return EXIT_OK;
+}
+
+static int show_failed_items(struct cli *cli) {
+    static const struct cli_column columns[] = {{"ID", "id"}, {"STAGE", "stage"}, {"DETAIL", "detail"}};
+    _cleanup_free_ char *parameters = query(cli);
+    if (!parameters) return EXIT_USAGE;
+    _cleanup_free_ char *id = text_percent_encode(cli->arguments[0], __builtin_strlen(cli->arguments[0]));
+    _cleanup_free_ char *path = text_format("/v1/tasks/%s/failed-items?%s", id, parameters);
+    return cli_show_list(cli, path, columns, ARRAY_SIZE(columns));
 }
 
 int cli_tasks(struct cli *cli) {
     static const struct cli_column columns[] = {{"TASK", "task_id"}, {"KIND", "kind"},          {"STATUS", "status"},
                                                 {"STEP", "step"},    {"UPDATED", "updated_at"}, {"DETAIL", "detail"}};
-    if (cli->argument_count) return show_task(cli);
+    if (cli->argument_count) return cli->flags[FLAG_FAILED_ITEMS] ? show_failed_items(cli) : show_task(cli);
     _cleanup_free_ char *parameters = query(cli);
     if (!parameters) return EXIT_USAGE;
     _cleanup_free_ char *path = text_format("/v1/tasks?%s", parameters);
-    return show_list(cli, path, columns, ARRAY_SIZE(columns));
+    return cli_show_list(cli, path, columns, ARRAY_SIZE(columns));
 }
 
 int cli_events(struct cli *cli) {
@@ -95,7 +85,7 @@ int cli_events(struct cli *cli) {
     if (!parameters) return EXIT_USAGE;
     _cleanup_free_ char *name = text_percent_encode(cli->arguments[0], __builtin_strlen(cli->arguments[0]));
     _cleanup_free_ char *path = text_format("/v1/deployments/%s/events?%s", name, parameters);
-    return show_list(cli, path, columns, ARRAY_SIZE(columns));
+    return cli_show_list(cli, path, columns, ARRAY_SIZE(columns));
 }
 
 int cli_processes(struct cli *cli) {
@@ -106,7 +96,7 @@ int cli_processes(struct cli *cli) {
                                                 {"DEPLOYMENT", "deployment"},
                                                 {"REVISION", "revision"},
                                                 {"SINCE", "since"}};
-    return show_list(cli, "/v1/processes?limit=1000", columns, ARRAY_SIZE(columns));
+    return cli_show_list(cli, "/v1/processes?limit=1000", columns, ARRAY_SIZE(columns));
 }
 
 int cli_version(struct cli *cli) {

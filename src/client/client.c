@@ -56,7 +56,10 @@ void client_answer_clear(struct client_answer *answer) {
 
 static size_t take_body(char *bytes, size_t size, size_t count, void *context) {
     struct client_answer *answer = context;
-    return buffer_append(&answer->body, bytes, size * count) ? size * count : 0;
+    if (!answer->request->take || answer->http_status / 100 != 2)
+        return buffer_append(&answer->body, bytes, size * count) ? size * count : 0;
+    answer->broken_off = !answer->request->take(answer->request->take_context, bytes, size * count);
+    return answer->broken_off ? 0 : size * count;
 }
 
 /* The header's value when it has that name, else NULL. Not NUL-terminated: ends before "\r\n". */
@@ -72,6 +75,8 @@ static size_t take_header(char *line, size_t size, size_t count, void *context) 
     struct client_answer *answer = context;
     const char *value;
     if (size * count > 5 && !strncmp(line, "HTTP/", 5)) { /* a new head: what an interim answer said is gone */
+        const char *status = memchr(line, ' ', size * count);
+        answer->http_status = status ? strtol(status, NULL, 10) : 0;
         answer->total_count = 0;
         answer->retry_after_ms = 0;
         answer->is_problem = false;
@@ -91,8 +96,11 @@ static struct curl_slist *append_header(struct curl_slist *headers, const char *
 }
 
 static struct curl_slist *make_headers(const struct slipway *service, const struct client_request *request) {
-    struct curl_slist *headers = append_header(NULL, "Accept", "application/json");
-    if (request->body) headers = append_header(headers, "Content-Type", "application/json");
+    struct curl_slist *headers =
+        append_header(NULL, "Accept", request->take ? "application/x-ndjson, application/json" : "application/json");
+    if (request->body)
+        headers =
+            append_header(headers, "Content-Type", request->content_type ? request->content_type : "application/json");
     if (request->idempotency_key) headers = append_header(headers, "Idempotency-Key", request->idempotency_key);
     if (service->token) {
         _cleanup_free_ char *value = text_format("Bearer %s", service->token);
@@ -111,7 +119,13 @@ static void set_options(struct slipway *service, const struct client_request *re
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "127.0.0.1,localhost,::1");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+    if (request->take) { /* as long as bytes come */
+        curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)timeout_ms);
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)(timeout_ms + 999) / 1000);
+    } else {
+        curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+    }
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_USERAGENT, "libslipway");
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
@@ -129,7 +143,7 @@ int client_send(struct slipway *service, const struct client_request *request, s
     char reason[CURL_ERROR_SIZE] = "";
     _cleanup_free_ char *url = text_format("%s%s", service->url, request->path);
     struct curl_slist *headers = make_headers(service, request);
-    struct client_answer answer = {.body = {.maximum = ANSWER_MAXIMUM}};
+    struct client_answer answer = {.body = {.maximum = ANSWER_MAXIMUM}, .request = request};
     bool has_empty_body = !request->body && strcmp(request->method, "GET") != 0;
     struct client_request sent = *request;
     if (has_empty_body) sent.body = ""; /* POST and PUT want a Content-Length */
@@ -138,6 +152,9 @@ int client_send(struct slipway *service, const struct client_request *request, s
     curl_slist_free_all(headers);
     if (code != CURLE_OK) {
         client_answer_clear(&answer);
+        if (answer.broken_off)
+            return client_error(ret_error, SLIPWAY_CONFIGURATION, 0, "%s %s: the caller broke it off", request->method,
+                                url);
         return client_error(ret_error, SLIPWAY_UNAVAILABLE, 0, "%s %s: %s", request->method, url,
                             *reason ? reason : curl_easy_strerror(code));
     }

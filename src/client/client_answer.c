@@ -39,6 +39,11 @@ static char *json_field(yyjson_val *object, const char *field) {
 
 static struct slipway_progress read_progress(yyjson_val *object) {
     yyjson_val *progress = yyjson_obj_get(object, "progress");
+    if (yyjson_is_num(progress)) /* a re-index task by model ids has a fraction there, and the numbers beside it */
+        return (struct slipway_progress){
+            .done = yyjson_get_sint(yyjson_obj_get(object, "count")),
+            .total = yyjson_get_sint(yyjson_obj_get(object, "total")),
+        };
     return (struct slipway_progress){
         .done = yyjson_get_sint(yyjson_obj_get(progress, "done")),
         .total = yyjson_get_sint(yyjson_obj_get(progress, "total")),
@@ -66,6 +71,14 @@ static bool is_object(yyjson_val *value) {
 
 static bool is_array(yyjson_val *value) {
     return yyjson_is_arr(value);
+}
+
+int client_read_object(struct client_answer *answer, yyjson_doc **ret_document, struct slipway_error **ret_error) {
+    return read_root(answer, is_object, ret_document, ret_error);
+}
+
+int client_read_array(struct client_answer *answer, yyjson_doc **ret_document, struct slipway_error **ret_error) {
+    return read_root(answer, is_array, ret_document, ret_error);
 }
 
 /* ---- deployments ---- */
@@ -110,7 +123,7 @@ void slipway_deployment_free(struct slipway_deployment *deployment) {
 int client_read_deployment(struct client_answer *answer, struct slipway_deployment **ret_deployment,
                            struct slipway_error **ret_error) {
     yyjson_doc *document = NULL;
-    int result = read_root(answer, is_object, &document, ret_error);
+    int result = client_read_object(answer, &document, ret_error);
     if (result >= 0) *ret_deployment = make_deployment(yyjson_doc_get_root(document), document);
     return result;
 }
@@ -118,7 +131,7 @@ int client_read_deployment(struct client_answer *answer, struct slipway_deployme
 int client_read_deployments(struct client_answer *answer, struct slipway_deployment_list **ret_list,
                             struct slipway_error **ret_error) {
     yyjson_doc *document = NULL;
-    int result = read_root(answer, is_array, &document, ret_error);
+    int result = client_read_array(answer, &document, ret_error);
     if (result < 0) return result;
     yyjson_val *array = yyjson_doc_get_root(document), *item;
     struct owned_deployment_list *owned = mem_new(struct owned_deployment_list);
@@ -157,6 +170,7 @@ static struct slipway_task *make_task(yyjson_val *object, yyjson_doc *document) 
         .progress = read_progress(object),
         .parent_id = text_field(object, "parent_id"),
         .deployment_id = text_field(object, "deployment_id"),
+        .collection = text_field(object, "collection"),
         .embedding_model_id = text_field(object, "embedding_model_id"),
         .deployed_model_id = text_field(object, "deployed_model_id"),
         .detail = text_field(object, "detail"),
@@ -182,7 +196,7 @@ void slipway_task_free(struct slipway_task *task) {
 
 int client_read_task(struct client_answer *answer, struct slipway_task **ret_task, struct slipway_error **ret_error) {
     yyjson_doc *document = NULL;
-    int result = read_root(answer, is_object, &document, ret_error);
+    int result = client_read_object(answer, &document, ret_error);
     if (result >= 0) *ret_task = make_task(yyjson_doc_get_root(document), document);
     return result;
 }
@@ -190,7 +204,7 @@ int client_read_task(struct client_answer *answer, struct slipway_task **ret_tas
 int client_read_tasks(struct client_answer *answer, struct slipway_task_list **ret_list,
                       struct slipway_error **ret_error) {
     yyjson_doc *document = NULL;
-    int result = read_root(answer, is_array, &document, ret_error);
+    int result = client_read_array(answer, &document, ret_error);
     if (result < 0) return result;
     yyjson_val *array = yyjson_doc_get_root(document), *item;
     struct owned_task_list *owned = mem_new(struct owned_task_list);

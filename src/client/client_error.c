@@ -41,7 +41,7 @@ static struct slipway_error *new_error(enum slipway_error_class error_class, int
     return error;
 }
 
-static void add_cause(struct slipway_error *error, const char *cause) {
+void client_error_add_cause(struct slipway_error *error, const char *cause) {
     const char **causes = mem_resize((void *)error->causes, error->cause_count + 1, sizeof *causes);
     causes[error->cause_count++] = text_copy(cause);
     error->causes = causes;
@@ -55,11 +55,26 @@ int client_error(struct slipway_error **ret_error, enum slipway_error_class erro
     va_end(arguments);
     if (ret_error) {
         *ret_error = new_error(error_class, http_status, message);
-        add_cause(*ret_error, message);
+        client_error_add_cause(*ret_error, message);
     } else {
         free(message);
     }
     return -(int)error_class;
+}
+
+void client_error_add_context(struct slipway_error *error, const char *format, ...) {
+    if (!error) return;
+    va_list arguments;
+    va_start(arguments, format);
+    _cleanup_free_ char *context = text_format_list(format, arguments);
+    va_end(arguments);
+    char *message = text_format("%s: %s", context, error->message);
+    free((char *)error->message);
+    error->message = message;
+    client_error_add_cause(error, context);
+    const char **causes = (const char **)error->causes, *outermost = causes[error->cause_count - 1];
+    memmove(causes + 1, causes, (error->cause_count - 1) * sizeof *causes);
+    causes[0] = outermost;
 }
 
 struct slipway_error *client_error_from_object(yyjson_val *object) {
@@ -74,7 +89,7 @@ struct slipway_error *client_error_from_object(yyjson_val *object) {
     yyjson_val *causes = yyjson_obj_get(object, "causes"), *cause;
     if (!yyjson_is_arr(causes)) return error;
     yyjson_arr_foreach(causes, index, maximum, cause) {
-        if (yyjson_is_str(cause)) add_cause(error, yyjson_get_str(cause));
+        if (yyjson_is_str(cause)) client_error_add_cause(error, yyjson_get_str(cause));
     }
     return error;
 }

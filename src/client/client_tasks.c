@@ -6,18 +6,26 @@
 
 #define TASKS "/v1/tasks"
 
-static int send_for_task(struct slipway *service, const struct client_request *request, struct slipway_task **ret_task,
+int client_send_for_task(struct slipway *service, const struct client_request *request, struct slipway_task **ret_task,
                          struct slipway_error **ret_error) {
     _cleanup_answer_ struct client_answer answer = {0};
     int result = client_send(service, request, &answer, ret_error);
     return result < 0 ? result : client_read_task(&answer, ret_task, ret_error);
 }
 
+int client_post_for_task(struct slipway *service, const char *path, yyjson_mut_doc *body,
+                         struct slipway_task **ret_task, struct slipway_error **ret_error) {
+    size_t size = 0;
+    _cleanup_free_ char *text = body ? json_write(body, &size) : NULL;
+    const struct client_request request = {.method = "POST", .path = path, .body = text, .body_size = size};
+    return client_send_for_task(service, &request, ret_task, ret_error);
+}
+
 static int call_task(struct slipway *service, const char *method, const char *prefix, const char *id,
                      const char *suffix, struct slipway_task **ret_task, struct slipway_error **ret_error) {
     _cleanup_free_ char *path = client_path(prefix, id, suffix);
     const struct client_request request = {.method = method, .path = path};
-    return send_for_task(service, &request, ret_task, ret_error);
+    return client_send_for_task(service, &request, ret_task, ret_error);
 }
 
 int slipway_get_task(struct slipway *service, const char *task_id, struct slipway_task **ret_task,
@@ -62,14 +70,6 @@ int slipway_list_tasks(struct slipway *service, size_t limit, size_t offset, con
 
 /* ---- model-level tasks ---- */
 
-static int post_model_task(struct slipway *service, const char *path, yyjson_mut_doc *document,
-                           struct slipway_task **ret_task, struct slipway_error **ret_error) {
-    size_t size = 0;
-    _cleanup_free_ char *body = json_write(document, &size);
-    const struct client_request request = {.method = "POST", .path = path, .body = body, .body_size = size};
-    return send_for_task(service, &request, ret_task, ret_error);
-}
-
 static yyjson_mut_val *begin_model_body(yyjson_mut_doc *document, const char *model_id, const char *task_id,
                                         const char *parent_id) {
     yyjson_mut_val *root = yyjson_mut_obj(document);
@@ -90,7 +90,7 @@ int slipway_deploy(struct slipway *service, const char *embedding_model_id, cons
         if (result < 0) return result;
         yyjson_mut_obj_add_val(document, root, "config", object);
     }
-    return post_model_task(service, "/deploy", document, ret_task, ret_error);
+    return client_post_for_task(service, "/deploy", document, ret_task, ret_error);
 }
 
 int slipway_delete(struct slipway *service, const char *embedding_model_id, const char *task_id, const char *parent_id,
@@ -98,7 +98,7 @@ int slipway_delete(struct slipway *service, const char *embedding_model_id, cons
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = begin_model_body(document, embedding_model_id, task_id, parent_id);
     json_add_text(document, root, "reason", reason);
-    return post_model_task(service, "/delete", document, ret_task, ret_error);
+    return client_post_for_task(service, "/delete", document, ret_task, ret_error);
 }
 
 int slipway_get_deploy_task(struct slipway *service, const char *task_id, struct slipway_task **ret_task,
