@@ -10,8 +10,8 @@
  *   COLLECTION_READS    the controller: reads; it also makes the folder and unlinks it
  *
  * A struct collection has a pool of connections: every call may come from any thread, and several at once. Nothing here
- * waits but for the disk and for SQLite's lock. Errors are those of store/store.h; CONFLICT with "is being deleted" once
- * it is marked deleted. May use: base, store. Sequence numbers begin at 1.
+ * waits but for the disk and for SQLite's lock. Errors are those of store/store.h; CONFLICT with "is being deleted"
+ * once it is marked deleted. May use: base, store. Sequence numbers begin at 1.
  */
 #pragma once
 #include <stdbool.h>
@@ -71,8 +71,8 @@ void collection_facts_clear(struct collection_facts *facts);
 
 /* ---- reading: one snapshot --------------------------------------------------------------------------------------- */
 
-/* A read transaction on one set's log; everything asked through it is of one moment. Keep it short (S1). One thread at a
- * time. */
+/* A read transaction on one set's log; everything asked through it is of one moment. Keep it short (S1). One thread at
+ * a time. */
 struct collection_read;
 int collection_read_begin(struct collection *collection, enum collection_set set, struct collection_read **ret_read,
                           struct error **ret_error);
@@ -153,10 +153,11 @@ int collection_append(struct collection *collection, struct collection_write *wr
 int collection_note_queries(struct collection *collection, const char *const *texts, size_t count, uint64_t maximum,
                             uint64_t *ret_head, struct error **ret_error);
 
-/* ---- indexing (indexer): each call is one durable transaction, with its event where there is one ------------------- */
+/* ---- indexing (indexer): each call is one durable transaction, with its event where there is one -------------------
+ */
 
-/* The rows of the log in (after, through], ascending, at most `limit`: every row, deletes too. `superseded`: a newer row
- * of the same id stands at or below `newest`: it need not be embedded (L12), and comes without text. */
+/* The rows of the log in (after, through], ascending, at most `limit`: every row, deletes too. `superseded`: a newer
+ * row of the same id stands at or below `newest`: it need not be embedded (L12), and comes without text. */
 struct collection_change {
     struct collection_row row;
     bool superseded;
@@ -194,8 +195,8 @@ int collection_begin_switch(struct collection *collection, const char *task_id, 
                             struct error **ret_error);
 int collection_abort_switch(struct collection *collection, const char *task_id, const char *why,
                             struct error **ret_error);
-/* X4: pair, query pair, epoch, the states of both indexes, event; the destination's durable_seq must have been recorded.
- * Blue by that task already: success. *ret_epoch is the pair's epoch now. */
+/* X4: pair, query pair, epoch, the states of both indexes, event; the destination's durable_seq must have been
+ * recorded. Blue by that task already: success. *ret_epoch is the pair's epoch now. */
 int collection_flip(struct collection *collection, const char *task_id, const char *to_index, uint64_t shown_seq,
                     int64_t *ret_epoch, struct error **ret_error);
 /* X8. */
@@ -205,7 +206,8 @@ int collection_mark_deleted(struct collection *collection, struct error **ret_er
 int collection_compact(struct collection *collection, enum collection_set set, size_t limit, bool *ret_more,
                        struct error **ret_error);
 
-/* ---- events (controller copies, S4) -------------------------------------------------------------------------------- */
+/* ---- events (controller copies, S4) --------------------------------------------------------------------------------
+ */
 
 struct collection_event {
     int64_t id, at;
@@ -215,7 +217,8 @@ int collection_list_events(struct collection_read *read, int64_t after, size_t l
                            struct collection_event **ret_events, size_t *ret_count, struct error **ret_error);
 void collection_events_free(struct collection_event *events, size_t count);
 
-/* ---- what clients send (filter.c, documents.c): also the gateway's parsers ------------------------------------------- */
+/* ---- what clients send (filter.c, documents.c): also the gateway's parsers
+ * ------------------------------------------- */
 
 /* A filter on payloads (API "filter"). Parsed once, asked for many rows; any thread may ask. */
 struct collection_filter;
