@@ -50,7 +50,8 @@ struct collection_spec {
     int64_t revision, dimension;
 };
 /* Makes <root>/<collection_id>/ with its databases and an empty indexes/ in a folder beside it, and renames it into
- * place, synced; the indexes' own folders are the indexer's to make. Already there: success. The controller. */
+ * place, synced; the indexes' own folders are the indexer's to make. Already there: success. The controller. Names
+ * below root that begin with a dot are no collections: what was cut short while it was made or removed. */
 int collection_create(const char *root, const struct collection_spec *spec, struct error **ret_error);
 /* Unlinks the folder and all in it; not there: success. The controller, when nobody has it open any more. */
 int collection_remove(const char *root, const char *collection_id, struct error **ret_error);
@@ -149,15 +150,16 @@ struct collection_write {
 int collection_append(struct collection *collection, struct collection_write *writes, size_t count, uint64_t *ret_head,
                       struct error **ret_error);
 /* A searched text: a new row of the queries' log, or one more count. Not synced (L10). Above `maximum` the least
- * recently seen go. *ret_head: of the queries' log. */
+ * recently seen go. *ret_head: of the queries' log. A query's id is the SHA-256 of its text. */
 int collection_note_queries(struct collection *collection, const char *const *texts, size_t count, uint64_t maximum,
                             uint64_t *ret_head, struct error **ret_error);
 
-/* ---- indexing (indexer): each call is one durable transaction, with its event where there is one -------------------
+/* ---- indexing (indexer): each call is one durable transaction, with its event where there is one ------------------
  */
 
 /* The rows of the log in (after, through], ascending, at most `limit`: every row, deletes too. `superseded`: a newer
- * row of the same id stands at or below `newest`: it need not be embedded (L12), and comes without text. */
+ * row of the same id stands at or below `newest`: it need not be embedded (L12), and comes without text. Payloads are
+ * left out. */
 struct collection_change {
     struct collection_row row;
     bool superseded;
@@ -165,7 +167,8 @@ struct collection_change {
 int collection_changes(struct collection_read *read, uint64_t after, uint64_t through, uint64_t newest, size_t limit,
                        struct collection_change **ret_changes, size_t *ret_count, struct error **ret_error);
 void collection_changes_free(struct collection_change *changes, size_t count);
-/* How many rows a follower at `after` has before it, and how many of them are to be embedded, up to the snapshot. */
+/* How many rows a follower at `after` has before it, and how many of them are to be embedded, up to the snapshot. Looks
+ * at each of those rows (not from 0): ask once and count down. */
 int collection_count_changes(struct collection_read *read, uint64_t after, uint64_t *ret_rows, uint64_t *ret_embeds,
                              struct error **ret_error);
 
@@ -173,30 +176,37 @@ int collection_count_changes(struct collection_read *read, uint64_t after, uint6
  * same digest that is filling or ready already is taken instead (its id comes back, its task becomes this one). */
 int collection_add_index(struct collection *collection, const struct collection_index *index,
                          const char *query_index_id, char **ret_index_id, struct error **ret_error);
-/* State and detail, with an event; `failed` lets the log go in the same transaction, and is never left again. */
+/* State and detail, with an event; `failed` lets the log go in the same transaction, and is never left again. Which may
+ * follow which: collection_states.c; CONFLICT otherwise. An index takes its query index with it, and the other way
+ * round, into `failed` and `deleting`. */
 int collection_set_index_state(struct collection *collection, const char *index_id, const char *state,
                                const char *detail, const char *task_id, struct error **ret_error);
 /* durable_seq after a sync; the queries' log is synced first for a query index (L10). */
 int collection_record_durable(struct collection *collection, const char *index_id, uint64_t durable_seq,
                               struct error **ret_error);
-/* The index was set aside and begins at 0 again (L7), with an event that says why. */
+/* The index was set aside and begins at 0 again (L7), with an event that says why. A ready one is filling again. */
 int collection_restart_index(struct collection *collection, const char *index_id, const char *why,
                              struct error **ret_error);
 /* Takes the index, its query index and their failed items off the list. *ret_dropped false: the conditions did not hold
- * (state not `state`, or its epoch not `epoch`; NULL and 0 stand for any). The blue one is never dropped. */
+ * (state not `state`, or its epoch not `epoch`; NULL and 0 stand for any). The blue one is never dropped. True also
+ * when it is not on the list any more. CONFLICT and transient while a switch to it is under way. */
 int collection_drop_index(struct collection *collection, const char *index_id, const char *state, int64_t epoch,
                           bool *ret_dropped, struct error **ret_error);
 /* Failed items: those of rows that are superseded go with `cleared`. */
 int collection_record_failures(struct collection *collection, const char *index_id,
                                const struct collection_failure *failures, size_t count, const uint64_t *cleared,
                                size_t cleared_count, struct error **ret_error);
-/* X3: recorded before the fence goes up. CONFLICT: another task switches, or the destination cannot be switched to. */
+/* X3: recorded before the fence goes up. CONFLICT: another task switches, or the destination cannot be switched to: it,
+ * and with kept queries its query index, must be `ready` or, to go back, `rollback`. Blue by that task already:
+ * success, and nothing is recorded. */
 int collection_begin_switch(struct collection *collection, const char *task_id, const char *to_index,
                             struct error **ret_error);
 int collection_abort_switch(struct collection *collection, const char *task_id, const char *why,
                             struct error **ret_error);
 /* X4: pair, query pair, epoch, the states of both indexes, event; the destination's durable_seq must have been
- * recorded. Blue by that task already: success. *ret_epoch is the pair's epoch now. */
+ * recorded. Blue by that task already: success. *ret_epoch is the pair's epoch now. What was blue is in state rollback
+ * under that epoch; a third index in rollback keeps its state and its epoch, and follows the log until its own window
+ * ends. CONFLICT: one of X4's conditions does not hold, or this task's switch is not the one that was begun. */
 int collection_flip(struct collection *collection, const char *task_id, const char *to_index, uint64_t shown_seq,
                     int64_t *ret_epoch, struct error **ret_error);
 /* X8. */
@@ -206,8 +216,7 @@ int collection_mark_deleted(struct collection *collection, struct error **ret_er
 int collection_compact(struct collection *collection, enum collection_set set, size_t limit, bool *ret_more,
                        struct error **ret_error);
 
-/* ---- events (controller copies, S4) --------------------------------------------------------------------------------
- */
+/* ---- events (controller copies, S4) ------------------------------------------------------------------------------ */
 
 struct collection_event {
     int64_t id, at;
@@ -217,8 +226,7 @@ int collection_list_events(struct collection_read *read, int64_t after, size_t l
                            struct collection_event **ret_events, size_t *ret_count, struct error **ret_error);
 void collection_events_free(struct collection_event *events, size_t count);
 
-/* ---- what clients send (filter.c, documents.c): also the gateway's parsers
- * ------------------------------------------- */
+/* ---- what clients send (also documents.h) ------------------------------------------------------------------------ */
 
 /* A filter on payloads (API "filter"). Parsed once, asked for many rows; any thread may ask. */
 struct collection_filter;
