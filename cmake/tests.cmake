@@ -61,6 +61,7 @@ if(TARGET slipway)
   add_executable(slipway_paused ${CMAKE_SOURCE_DIR}/src/main.c ${CMAKE_SOURCE_DIR}/test/pause/pause_files.c)
   target_compile_options(slipway_paused PRIVATE ${slipway_warnings})
   target_link_libraries(slipway_paused PRIVATE ${product_targets})
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/test)
   file(CREATE_LINK ${slipway_deps} ${CMAKE_BINARY_DIR}/test/deps SYMBOLIC) # it looks for ONNX Runtime beside itself
   set_target_properties(slipway_paused PROPERTIES
     OUTPUT_NAME slipway-paused RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test)
