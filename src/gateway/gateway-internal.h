@@ -10,8 +10,10 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/settings.h"
 #include "gateway/gateway_access_log-internal.h"
+#include "gateway/gateway_collections-internal.h"
 #include "gateway/gateway_dispatch-internal.h"
 #include "gateway/gateway_queue-internal.h"
 #include "gateway/gateway_replicas-internal.h"
@@ -53,6 +55,7 @@ struct gateway {
     struct gateway_dispatch *dispatch;
     struct gateway_routes routes;
     struct gateway_replicas replicas;
+    struct gateway_collections collections;
     struct gateway_reader *reader;
     struct http_pool *controller; /* control requests: long answers */
     struct http_pool *controller_probe; /* readyz, metrics: short ones */
@@ -87,6 +90,9 @@ void gateway_start_serving(struct gateway *gateway);
 void gateway_supervisor_open(struct gateway *gateway);
 void gateway_supervisor_close(struct gateway *gateway);
 void gateway_tell_routes_used(void *gateway, uint64_t generation, uint64_t lowest);
+void gateway_tell_log_appended(struct gateway *gateway, const char *collection_id, enum collection_set set,
+                               uint64_t head);
+void gateway_tell_pair_used(struct gateway *gateway, const char *collection_id, uint64_t epoch, uint64_t lowest);
 void gateway_tell_ready(struct gateway *gateway);
 void gateway_tell_failed(struct gateway *gateway, const char *message);
 
@@ -97,6 +103,8 @@ struct gateway_reader *gateway_reader_new(struct gateway *gateway);
 void gateway_reader_want(struct gateway_reader *reader, uint64_t generation);
 /* Finds out why a name has no route and answers, or goes on with the request when by then it has one. */
 void gateway_reader_explain(struct gateway_reader *reader, struct exchange *exchange);
+/* Reads the routes anew for a collection's name that those in force do not have, then gateway_collection_admit_found(). */
+void gateway_reader_find_collection(struct gateway_reader *reader, struct exchange *exchange);
 /* The exchange ends: what was asked for it is not needed. */
 void gateway_reader_forget(struct exchange *exchange);
 /* Ends it; frees itself when its worker has come back. */
@@ -106,12 +114,17 @@ void gateway_reader_close(struct gateway_reader *reader);
 
 /* STEP(constant, what is being done, the steps that may follow) */
 #define EXCHANGE_STEPS                                                                                                 \
-    STEP(HEAD, "the head is there", BIT(BODY) | BIT(LOOKUP) | BIT(QUEUED) | BIT(SENT))                                 \
-    STEP(BODY, "the body is taken", BIT(LOOKUP) | BIT(QUEUED) | BIT(SENT))                                             \
-    STEP(LOOKUP, "a name without a route is looked up", BIT(QUEUED) | BIT(SENT))                                       \
+    STEP(HEAD, "the head is there",                                                                                    \
+         BIT(BODY) | BIT(LOOKUP) | BIT(WAITING) | BIT(WORKING) | BIT(QUEUED) | BIT(SENT))                              \
+    STEP(BODY, "the body is taken", BIT(LOOKUP) | BIT(WAITING) | BIT(WORKING) | BIT(QUEUED) | BIT(SENT))               \
+    STEP(LOOKUP, "a name without a route is looked up", BIT(BODY) | BIT(WAITING) | BIT(WORKING) | BIT(QUEUED) | BIT(SENT)) \
+    STEP(WAITING, "it waits for its collection, its turn to write, or the index",                                      \
+         BIT(BODY) | BIT(LOOKUP) | BIT(WAITING) | BIT(WORKING) | BIT(QUEUED) | BIT(SENT))                              \
+    STEP(WORKING, "a worker has it",                                                                                   \
+         BIT(BODY) | BIT(LOOKUP) | BIT(WAITING) | BIT(QUEUED) | BIT(SENT) | BIT(ANSWERING))                            \
     STEP(QUEUED, "it waits for a replica", BIT(SENT))                                                                  \
     STEP(SENT, "the answer has not begun", BIT(QUEUED) | BIT(ANSWERING))                                               \
-    STEP(ANSWERING, "the answer comes", BIT(QUEUED))                                                                   \
+    STEP(ANSWERING, "the answer comes", BIT(QUEUED) | BIT(LOOKUP) | BIT(WAITING) | BIT(WORKING))                       \
     STEP(ENDED, "answered; any step may come before", 0)
 enum exchange_step {
 #define STEP(constant, words, next) EXCHANGE_##constant,
@@ -123,6 +136,13 @@ enum exchange_step {
 #define GATEWAY_NAME_MAXIMUM 128
 /* An answer of known length up to this is taken whole and written at once; until then its request can be sent again. */
 #define GATEWAY_ANSWER_WHOLE_MAXIMUM (64u * 1024)
+
+/* What a request that takes its body in pieces does with them. */
+struct exchange_stream {
+    void (*begins)(struct exchange *exchange); /* the head has been dealt with */
+    void (*piece)(struct exchange *exchange, const char *bytes, size_t size);
+    void (*end)(struct exchange *exchange);
+};
 
 struct exchange {
     struct gateway *gateway;
@@ -143,12 +163,29 @@ struct exchange {
     bool retried;
     bool never_waits; /* asks whether it could be served now */
     struct gateway_lookup *lookup;
+    /* Sends it to the replica that was picked; NULL: as it came, and the answer goes to the client. */
+    void (*send)(struct exchange *exchange, struct http_pool *pool, const char *host,
+                 void (*when_failed)(struct exchange *exchange, const struct http_failure *failure));
+
+    /* documents and searches: */
+    char collection_name[GATEWAY_NAME_MAXIMUM + 1];
+    struct gateway_collection *collection; /* counted */
+    struct gateway_pair *pair; /* counted; the one it began with (X1) */
+    struct gateway_series *figures; /* of the collection, or NULL */
+    uint64_t indexed_seq; /* what it waits for */
+    void (*when_open)(struct exchange *exchange); /* when its collection is */
+    void (*when_indexed)(struct exchange *exchange);
+    void (*when_writable)(struct exchange *exchange); /* it streams its answer; NULL: a relayed one */
+    struct gateway_work work;
+    void *part; /* what its route keeps of it; freed by free_part */
+    void (*free_part)(void *part);
 
     /* the body: */
     struct buffer body; /* what a streamed one has brought so far, at most retry_body_maximum and a piece */
     void (*when_body_whole)(struct exchange *exchange); /* when it is taken whole */
+    const struct exchange_stream *stream; /* of a streamed one */
     bool body_is_streamed, body_has_ended;
-    bool body_is_read; /* by a worker: the request must not end yet */
+    bool is_with_worker; /* which reads its body or its part: the request must not end yet */
     bool body_is_lost; /* pieces went on that were not kept: it cannot be sent again */
 
     /* the answer: */
@@ -173,6 +210,8 @@ void exchange_set_step(struct exchange *exchange, enum exchange_step step);
 void exchange_respond(struct exchange *exchange, int status, const char *content_type, const char *body, size_t size);
 void exchange_respond_with(struct exchange *exchange, int status, const struct http_header *headers, size_t count,
                            const char *body, size_t size);
+/* The same with a body of its own (malloc), which it takes. */
+void exchange_respond_owned(struct exchange *exchange, int status, const char *content_type, char *body, size_t size);
 /* A streamed answer has ended, or broken off. */
 void exchange_end(struct exchange *exchange);
 void exchange_break(struct exchange *exchange);
@@ -188,6 +227,10 @@ char *gateway_write_error(const char *path, const struct error *error, const cha
 void exchange_fail(struct exchange *exchange, struct error *error);
 void exchange_fail_with(struct exchange *exchange, enum error_class class, int status, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* As problem+json with more members. */
+void exchange_fail_with_members(struct exchange *exchange, struct error *error,
+                                void (*add)(yyjson_mut_doc *document, yyjson_mut_val *root, const void *context),
+                                const void *context);
 /* 404, or 405 with Allow. */
 enum http_body_mode gateway_serve_nothing(struct exchange *exchange);
 
@@ -224,9 +267,8 @@ void gateway_relay_client_writable(struct exchange *exchange);
 void gateway_proxy_admit(struct exchange *exchange);
 /* Takes the body, if there is one, whole or streamed as its size asks, then admits. */
 enum http_body_mode gateway_proxy_take_body(struct exchange *exchange);
-void gateway_proxy_body_begins(struct exchange *exchange);
-void gateway_proxy_body_piece(struct exchange *exchange, const char *bytes, size_t size);
-void gateway_proxy_body_end(struct exchange *exchange);
+/* The replica has done what it was asked for, though the exchange goes on: gives it back. */
+void gateway_proxy_release_replica(struct exchange *exchange);
 /* Gives back what it holds of queue, replica and routes: part of every end. */
 void gateway_proxy_leave(struct exchange *exchange);
 /* Sends what waits, as far as there is room. */
@@ -235,6 +277,32 @@ void gateway_proxy_drain_all(struct gateway *gateway);
 void gateway_proxy_reroute_waiting(struct gateway *gateway);
 void gateway_proxy_on_deadline(uv_timer_t *timer);
 void gateway_proxy_on_suspect(uv_timer_t *timer);
+
+/* ---- names in paths (gateway_v2.c) ----------------------------------------- */
+
+/* A percent-encoded segment as a name; false when it cannot be one. */
+bool gateway_read_name(const struct gateway_slice *segment, char ret_name[GATEWAY_NAME_MAXIMUM + 1]);
+
+/* ---- documents (gateway_documents.c, and what it is divided into) ----------- */
+
+/* Reads the collection's name and, when `document` is given, the document's id from the path; false: answered (404). */
+bool gateway_documents_begin(struct exchange *exchange, char **ret_document_id);
+/* The exchange's work on a worker of the group; it does not end until `done`. */
+void gateway_documents_work(struct exchange *exchange, struct gateway_workers *workers,
+                            void (*run)(struct gateway_work *work), void (*done)(struct gateway_work *work));
+/* What a request may carry that needs no body. */
+#define GATEWAY_NO_BODY_MAXIMUM 65536
+/* Goes on when the body is there, also when there is none: not before may a worker have the request. */
+enum http_body_mode gateway_documents_take_body(struct exchange *exchange, size_t maximum,
+                                                void (*when_whole)(struct exchange *exchange));
+/* False: answered (400), for another query parameter than `known` (NULL: none is) stands in the target. */
+bool gateway_documents_check_parameters(struct exchange *exchange, const char *known);
+/* Query parameters: wait=indexed or none. False: answered (400). */
+bool gateway_documents_take_options(struct exchange *exchange, bool *ret_waits_indexed);
+/* Errors of a collection's log as clients see them: takes `error`; a broken one is unavailable, not a fault of theirs. */
+void gateway_documents_fail(struct exchange *exchange, struct error *error);
+/* {"id","text","payload","seq","updated_at"}; caller frees. */
+char *gateway_documents_write_row(const struct collection_row *row, size_t *ret_size);
 
 /* ---- OpenAI's routes (gateway_openai.c) ----------------------------------- */
 

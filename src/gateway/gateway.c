@@ -101,6 +101,15 @@ static void bind_route(void *context, struct gateway_route *route) {
     gateway_replicas_bind(&gateway->replicas, route);
 }
 
+static void bind_collection(void *context, struct gateway_collection_name *name) {
+    name->collection = gateway_collection_take(context, name->id, name->name);
+}
+
+static void unbind_collection(void *context, struct gateway_collection_name *name) {
+    (void)context;
+    gateway_collection_release(name->collection);
+}
+
 static void unbind_route(void *context, struct gateway_route *route) {
     struct gateway *gateway = context;
     gateway_replicas_unbind(&gateway->replicas, route);
@@ -111,13 +120,20 @@ struct gateway *gateway_new(const struct gateway_config *config) {
     gateway->config = *config;
     gateway->settings = config->settings;
     gateway->routes.binder = (struct gateway_route_binder){
-        .bind = bind_route, .unbind = unbind_route, .use_changed = gateway_tell_routes_used, .context = gateway};
+        .bind = bind_route,
+        .unbind = unbind_route,
+        .bind_collection = bind_collection,
+        .unbind_collection = unbind_collection,
+        .use_changed = gateway_tell_routes_used,
+        .context = gateway,
+    };
     set_id_prefix(gateway);
     open_timers(gateway);
     open_upstream(gateway);
     open_server(gateway);
     gateway->dispatch = gateway_dispatch_new();
     if (gateway->settings->access_log) gateway->access_log = gateway_access_log_new(config->loop, STDERR_FILENO);
+    gateway_collections_open(gateway);
     gateway->reader = gateway_reader_new(gateway);
     gateway_supervisor_open(gateway);
     return gateway;
@@ -180,6 +196,7 @@ void gateway_end(struct gateway *gateway, int exit_status) {
                               (uv_handle_t *)&gateway->drain_timer, (uv_handle_t *)&gateway->lost_timer,
                               (uv_handle_t *)&gateway->supervisor_poll};
     for (size_t i = 0; i < ARRAY_SIZE(handles); i++) uv_close(handles[i], NULL);
+    gateway_collections_close(gateway);
     gateway_reader_close(gateway->reader);
     gateway_replicas_close(&gateway->replicas);
     http_pool_release(gateway->controller);
@@ -190,6 +207,7 @@ void gateway_end(struct gateway *gateway, int exit_status) {
 
 void gateway_free(struct gateway *gateway) {
     gateway_routes_close(&gateway->routes);
+    vector_pool_free(gateway->collections.pool);
     gateway_replicas_forget_lanes(&gateway->replicas, UINT64_MAX);
     wire_channel_free(gateway->supervisor);
     gateway_access_log_free(gateway->access_log);

@@ -13,7 +13,8 @@ struct gateway_access {
     const char *method, *path; /* without the query */
     int status;
     uint64_t bytes, duration_us;
-    const char *request_id, *deployment, *replica; /* deployment and replica NULL: none */
+    const char *request_id;
+    const char *collection, *deployment, *replica; /* NULL: none */
     uint64_t revision;
 };
 

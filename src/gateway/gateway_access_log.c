@@ -163,6 +163,10 @@ static char *put_access(char *at, const char *now, const struct gateway_access *
     at = put_duration(at, access->duration_us);
     at = put_text(at, " request_id=");
     at = put_text(at, access->request_id);
+    if (access->collection) {
+        at = put_text(at, " collection=");
+        at = put_text(at, access->collection);
+    }
     if (access->deployment) {
         at = put_text(at, " deployment=");
         at = put_text(at, access->deployment);
@@ -179,6 +183,7 @@ static char *put_access(char *at, const char *now, const struct gateway_access *
 
 void gateway_access_log_add(struct gateway_access_log *log, const struct gateway_access *access) {
     size_t texts = strlen(access->method) + strlen(access->request_id) +
+                   (access->collection ? strlen(access->collection) : 0) +
                    (access->deployment ? strlen(access->deployment) : 0) +
                    (access->replica ? strlen(access->replica) : 0);
     if (!buffer_reserve(&log->gathered, LINE_MAXIMUM + 3 * PATH_MAXIMUM + texts)) {

@@ -89,10 +89,15 @@ char *gateway_write_error(const char *path, const struct error *error, const cha
     return json_write(document, ret_size);
 }
 
-void exchange_fail(struct exchange *exchange, struct error *error) {
-    struct http_header headers[4] = {{"Content-Type", NULL}, {"X-Request-Id", exchange->request_id}};
-    size_t size;
-    _cleanup_free_ char *body = gateway_write_error(exchange->request->path, error, &headers[0].value, &size);
+/* With the headers that belong to its status; an answer that has begun can only be broken off. Takes the error. */
+static void respond(struct exchange *exchange, struct error *error, const char *content_type, const char *body,
+                    size_t size) {
+    if (http_has_begun(exchange->request)) {
+        error_free(error);
+        exchange_break(exchange);
+        return;
+    }
+    struct http_header headers[4] = {{"Content-Type", content_type}, {"X-Request-Id", exchange->request_id}};
     size_t count = 2;
     char allow[64];
     switch (error->http_status) {
@@ -108,6 +113,26 @@ void exchange_fail(struct exchange *exchange, struct error *error) {
     int status = error->http_status;
     error_free(error);
     exchange_respond_with(exchange, status, headers, count, body, size);
+}
+
+void exchange_fail(struct exchange *exchange, struct error *error) {
+    const char *content_type;
+    size_t size;
+    _cleanup_free_ char *body = gateway_write_error(exchange->request->path, error, &content_type, &size);
+    respond(exchange, error, content_type, body, size);
+}
+
+void exchange_fail_with_members(struct exchange *exchange, struct error *error,
+                                void (*add)(yyjson_mut_doc *document, yyjson_mut_val *root, const void *context),
+                                const void *context) {
+    _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(document);
+    yyjson_mut_doc_set_root(document, root);
+    write_problem(document, root, error);
+    add(document, root, context);
+    size_t size;
+    _cleanup_free_ char *body = json_write(document, &size);
+    respond(exchange, error, "application/problem+json", body, size);
 }
 
 void exchange_fail_with(struct exchange *exchange, enum error_class class, int status, const char *format, ...) {

@@ -96,6 +96,7 @@ static void write_log(struct exchange *exchange, uint64_t duration_us) {
                                .bytes = exchange->answer_bytes,
                                .duration_us = duration_us,
                                .request_id = exchange->request_id,
+                               .collection = exchange->collection ? exchange->collection_name : NULL,
                                .deployment = route ? route->name : NULL,
                                .revision = route ? route->revision : 0,
                                .replica = incarnation && incarnation->replica ? incarnation->replica->id : NULL,
@@ -114,6 +115,8 @@ static void close_books(struct exchange *exchange, int status) {
 
 /* After it: what waits for the same replica may be sent from in here, with the scratch headers. */
 static void let_go(struct exchange *exchange) {
+    if (exchange->free_part) exchange->free_part(exchange->part);
+    gateway_collection_leave(exchange);
     gateway_proxy_leave(exchange);
     recycle(exchange);
 }
@@ -138,6 +141,15 @@ void exchange_respond_with(struct exchange *exchange, int status, const struct h
 void exchange_respond(struct exchange *exchange, int status, const char *content_type, const char *body, size_t size) {
     const struct http_header headers[] = {{"Content-Type", content_type}, {"X-Request-Id", exchange->request_id}};
     exchange_respond_with(exchange, status, headers, ARRAY_SIZE(headers), body, size);
+}
+
+void exchange_respond_owned(struct exchange *exchange, int status, const char *content_type, char *body, size_t size) {
+    struct http_request *request = exchange->request;
+    const struct http_header headers[] = {{"Content-Type", content_type}, {"X-Request-Id", exchange->request_id}};
+    exchange->answer_bytes = size;
+    close_books(exchange, status);
+    http_respond(request, status, headers, ARRAY_SIZE(headers), body, size, free);
+    let_go(exchange);
 }
 
 void exchange_end(struct exchange *exchange) {
@@ -173,30 +185,36 @@ static void on_request(struct http_request *request, void *context) {
     struct exchange *exchange = request->context;
     if (exchange->step != EXCHANGE_BODY) return; /* it needs none and went on with the head */
     if (exchange->body_is_streamed)
-        gateway_proxy_body_begins(exchange);
+        exchange->stream->begins(exchange);
     else
         exchange->when_body_whole(exchange);
 }
 
 static void on_body(struct http_request *request, const char *bytes, size_t size, void *context) {
     (void)context;
-    gateway_proxy_body_piece(request->context, bytes, size);
+    struct exchange *exchange = request->context;
+    exchange->stream->piece(exchange, bytes, size);
 }
 
 static void on_body_end(struct http_request *request, void *context) {
     (void)context;
-    gateway_proxy_body_end(request->context);
+    struct exchange *exchange = request->context;
+    exchange->stream->end(exchange);
 }
 
 static void on_gone(struct http_request *request, void *context) {
     (void)context;
     struct exchange *exchange = request->context;
-    if (!exchange->body_is_read) exchange_break(exchange);
+    if (!exchange->is_with_worker) exchange_break(exchange);
 }
 
 static void on_writable(struct http_request *request, void *context) {
     (void)context;
-    gateway_relay_client_writable(request->context);
+    struct exchange *exchange = request->context;
+    if (exchange->when_writable)
+        exchange->when_writable(exchange);
+    else
+        gateway_relay_client_writable(exchange);
 }
 
 static char *write_refusal(const struct http_request *request, const struct error *error, const char **ret_content_type,

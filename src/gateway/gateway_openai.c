@@ -129,7 +129,7 @@ static void on_searched(uv_work_t *work, int status) {
     struct exchange *exchange = search->exchange;
     bool found = !status && search->found;
     free(search);
-    exchange->body_is_read = false;
+    exchange->is_with_worker = false;
     if (http_is_gone(exchange->request))
         exchange_break(exchange);
     else
@@ -143,7 +143,7 @@ static void find_model(struct exchange *exchange) {
     }
     struct search *search = mem_new(struct search);
     search->exchange = exchange;
-    exchange->body_is_read = true;
+    exchange->is_with_worker = true;
     uv_queue_work(exchange->gateway->config.loop, &search->work, on_work, on_searched);
 }
 

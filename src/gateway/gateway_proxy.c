@@ -14,6 +14,7 @@
 #define RUNNER_HOST "runner"
 
 static void on_failed(struct exchange *exchange, const struct http_failure *failure);
+static const struct exchange_stream proxy_stream;
 
 /* ---- the body ------------------------------------------------------------ */
 
@@ -29,6 +30,7 @@ enum http_body_mode gateway_proxy_take_body(struct exchange *exchange) {
     exchange->when_body_whole = gateway_proxy_admit;
     exchange->body_is_streamed =
         request->content_length < 0 || (uint64_t)request->content_length > settings->retry_body_maximum;
+    exchange->stream = &proxy_stream;
     return exchange->body_is_streamed ? HTTP_BODY_STREAM : HTTP_BODY_WHOLE;
 }
 
@@ -37,12 +39,12 @@ static void admit_streamed(struct exchange *exchange) {
     gateway_proxy_admit(exchange);
 }
 
-void gateway_proxy_body_begins(struct exchange *exchange) {
+static void body_begins(struct exchange *exchange) {
     if (exchange->request->content_length >= 0) admit_streamed(exchange);
     /* chunked: it may turn out short enough to be kept */
 }
 
-void gateway_proxy_body_piece(struct exchange *exchange, const char *bytes, size_t size) {
+static void body_piece(struct exchange *exchange, const char *bytes, size_t size) {
     if (exchange->call) {
         exchange->body_is_lost = true;
         if (!http_call_send(exchange->call, bytes, size)) http_pause_body(exchange->request);
@@ -54,13 +56,15 @@ void gateway_proxy_body_piece(struct exchange *exchange, const char *bytes, size
     }
 }
 
-void gateway_proxy_body_end(struct exchange *exchange) {
+static void body_end(struct exchange *exchange) {
     exchange->body_has_ended = true;
     if (exchange->step == EXCHANGE_BODY)
         gateway_proxy_admit(exchange);
     else if (exchange->call)
         http_call_end_body(exchange->call);
 }
+
+static const struct exchange_stream proxy_stream = {.begins = body_begins, .piece = body_piece, .end = body_end};
 
 /* Its length sets the time that sending takes: the answer's time begins when it has been sent. */
 static bool is_being_uploaded(const struct exchange *exchange) {
@@ -103,7 +107,7 @@ static bool send_to_replica(struct exchange *exchange) {
     exchange->route->lane->in_flight++;
     gateway_queue_remove(&exchange->waiting);
     if (is_being_uploaded(exchange)) gateway_queue_remove(&exchange->deadline);
-    gateway_relay(exchange, exchange->incarnation->pool, RUNNER_HOST, on_failed);
+    (exchange->send ? exchange->send : gateway_relay)(exchange, exchange->incarnation->pool, RUNNER_HOST, on_failed);
     if (is_being_uploaded(exchange)) begin_upload(exchange);
     return true;
 }
@@ -154,7 +158,7 @@ static struct gateway_route *find_route(const struct exchange *exchange, const s
 
 static bool take_route(struct exchange *exchange) {
     struct gateway_snapshot *newest = exchange->gateway->routes.current;
-    if (newest == exchange->snapshot) return exchange->route;
+    if (exchange->route && newest == exchange->snapshot) return true;
     struct gateway_route *route = newest ? find_route(exchange, newest) : NULL;
     if (!route) return false; /* keeps what it has */
     struct gateway_snapshot *before = exchange->snapshot;
@@ -282,13 +286,17 @@ void gateway_proxy_on_deadline(uv_timer_t *timer) {
     }
 }
 
-void gateway_proxy_leave(struct exchange *exchange) {
-    gateway_queue_remove(&exchange->deadline);
-    gateway_queue_remove(&exchange->waiting);
-    gateway_reader_forget(exchange);
+void gateway_proxy_release_replica(struct exchange *exchange) {
     bool had_replica = exchange->incarnation;
     give_back_replica(exchange);
     if (had_replica && exchange->route->lane->queue.length) drain_lane(exchange->route->lane);
     exchange->route = NULL;
+}
+
+void gateway_proxy_leave(struct exchange *exchange) {
+    gateway_queue_remove(&exchange->deadline);
+    gateway_queue_remove(&exchange->waiting);
+    gateway_reader_forget(exchange);
+    gateway_proxy_release_replica(exchange);
     if (exchange->snapshot) gateway_snapshot_release(TAKE(exchange->snapshot));
 }

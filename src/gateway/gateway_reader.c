@@ -1,5 +1,5 @@
 /* Reads the control database on a worker, one job at a time: the routes when their generation is said to have changed,
- * and, for names that have none, why. One read-only connection, opened when first needed: at the very first start there
+ * and, for names that have none, why. A collection's name that has none is looked for in routes read anew. One read-only connection, opened when first needed: at the very first start there
  * is no database yet (R3). What fails is tried again; until then the gateway goes on with the routes it has. */
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +19,7 @@
 struct gateway_lookup {
     struct exchange *exchange; /* NULL: it has ended meanwhile */
     char name[GATEWAY_NAME_MAXIMUM + 1];
+    bool is_collection; /* nothing is asked: the routes are read again */
     char *status, *message; /* of its deployment; status NULL: there is none */
     struct gateway_lookup *next;
 };
@@ -69,7 +70,7 @@ static int look_all_up(struct gateway_reader *reader, struct error **ret_error) 
     _cleanup_transaction_ struct store_transaction *transaction = NULL;
     int failed = store_begin(reader->store, &transaction, ret_error);
     for (struct gateway_lookup *lookup = reader->lookups; lookup && !failed; lookup = lookup->next)
-        failed = look_up(transaction, lookup, ret_error);
+        if (!lookup->is_collection) failed = look_up(transaction, lookup, ret_error);
     return failed;
 }
 
@@ -88,11 +89,23 @@ static void free_lookup(struct gateway_lookup *lookup) {
     free(lookup);
 }
 
+static void explain_collection(struct gateway_reader *reader, struct exchange *exchange) {
+    if (!reader->error) {
+        gateway_collection_admit_found(exchange);
+        return;
+    }
+    _cleanup_free_ char *cause = error_text(reader->error);
+    exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "whether there is a collection %s could not be read: %s",
+                       exchange->collection_name, cause);
+}
+
 static void explain(struct gateway_reader *reader, struct gateway_lookup *lookup) {
     struct exchange *exchange = lookup->exchange;
     const struct gateway_snapshot *routes = reader->gateway->routes.current;
     exchange->lookup = NULL;
-    if (routes && gateway_snapshot_find(routes, lookup->name, strlen(lookup->name))) {
+    if (lookup->is_collection) {
+        explain_collection(reader, exchange);
+    } else if (routes && gateway_snapshot_find(routes, lookup->name, strlen(lookup->name))) {
         gateway_proxy_admit(exchange); /* it has one by now */
     } else if (reader->error && reader->store) {
         _cleanup_free_ char *cause = error_text(reader->error);
@@ -142,7 +155,10 @@ static bool take_routes(struct gateway_reader *reader) {
     uint64_t generation = 0;
     if (reader->snapshot) {
         generation = reader->snapshot->generation;
-        if (gateway_routes_install(&gateway->routes, TAKE(reader->snapshot))) gateway_proxy_reroute_waiting(gateway);
+        if (gateway_routes_install(&gateway->routes, TAKE(reader->snapshot))) {
+            gateway_proxy_reroute_waiting(gateway);
+            gateway_collections_rerouted(gateway);
+        }
     } else if (is_first_start(reader)) {
         gateway_routes_install(&gateway->routes, gateway_snapshot_empty());
     } else {
@@ -216,6 +232,8 @@ static void begin_job(struct gateway_reader *reader) {
     reader->reads_routes = reader->is_due;
     reader->asked = reader->wanted;
     take_waiting(reader);
+    for (struct gateway_lookup *lookup = reader->lookups; lookup; lookup = lookup->next)
+        reader->reads_routes |= lookup->is_collection;
     reader->is_busy = true;
     uv_queue_work(reader->gateway->config.loop, &reader->work, on_work, on_worked);
 }
@@ -236,19 +254,29 @@ void gateway_reader_want(struct gateway_reader *reader, uint64_t generation) {
     begin_job(reader);
 }
 
-void gateway_reader_explain(struct gateway_reader *reader, struct exchange *exchange) {
+static void wait_for(struct gateway_reader *reader, struct exchange *exchange, const char *name, bool is_collection) {
     if (reader->waiting_count == WAITING_MAXIMUM) {
-        exchange_fail_with(exchange, ERROR_REQUEST, 429, "too many requests name deployments that are not there");
+        exchange_fail_with(exchange, ERROR_REQUEST, 429, "too many requests name %s that are not there",
+                           is_collection ? "collections" : "deployments");
         return;
     }
     struct gateway_lookup *lookup = mem_new(struct gateway_lookup);
     lookup->exchange = exchange;
-    strcpy(lookup->name, exchange->model); /* of the same size */
+    lookup->is_collection = is_collection;
+    strcpy(lookup->name, name); /* of the same size */
     exchange->lookup = lookup;
     *reader->waiting_end = lookup;
     reader->waiting_end = &lookup->next;
     reader->waiting_count++;
     begin_job(reader);
+}
+
+void gateway_reader_explain(struct gateway_reader *reader, struct exchange *exchange) {
+    wait_for(reader, exchange, exchange->model, false);
+}
+
+void gateway_reader_find_collection(struct gateway_reader *reader, struct exchange *exchange) {
+    wait_for(reader, exchange, exchange->collection_name, true);
 }
 
 void gateway_reader_forget(struct exchange *exchange) {

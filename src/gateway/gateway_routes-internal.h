@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "store/store.h"
 
+struct gateway_collection;
 struct gateway_lane;
 struct gateway_replica;
 
@@ -38,19 +39,29 @@ struct gateway_route_name {
     UT_hash_handle hh; /* by name */
 };
 
+/* A collection that takes requests: one that is being deleted is left out (X8). */
+struct gateway_collection_name {
+    char *name, *id;
+    struct gateway_collection *collection; /* NULL until bound */
+    UT_hash_handle hh; /* by name */
+};
+
 struct gateway_snapshot {
     uint64_t generation;
     struct gateway_route *routes;
     struct gateway_route_name *names;
+    struct gateway_collection_name *collections;
     unsigned references; /* requests that took it, and one for being the current one */
     struct gateway_routes *owner;
     struct gateway_snapshot *older, *newer;
 };
 
-/* Gives a snapshot's route its lane and replicas, and takes them back. */
+/* Gives a snapshot's route its lane and replicas, its collections what is known of them, and takes them back. */
 struct gateway_route_binder {
     void (*bind)(void *context, struct gateway_route *route);
     void (*unbind)(void *context, struct gateway_route *route);
+    void (*bind_collection)(void *context, struct gateway_collection_name *name);
+    void (*unbind_collection)(void *context, struct gateway_collection_name *name);
     /* current or lowest generation has changed: time to tell the controller. */
     void (*use_changed)(void *context, uint64_t generation, uint64_t lowest);
     void *context;
@@ -84,3 +95,5 @@ void gateway_routes_close(struct gateway_routes *routes);
 /* The route that answers to a name (current or former) or a deployment id; NULL when there is none. Lives as long as
  * the snapshot. `name` need not be NUL-terminated. */
 struct gateway_route *gateway_snapshot_find(const struct gateway_snapshot *snapshot, const char *name, size_t size);
+/* The collection of that name, or NULL. */
+struct gateway_collection *gateway_snapshot_find_collection(const struct gateway_snapshot *snapshot, const char *name);

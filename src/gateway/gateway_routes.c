@@ -30,6 +30,14 @@ void gateway_snapshot_free(struct gateway_snapshot *snapshot) {
         if (snapshot->owner) snapshot->owner->binder.unbind(snapshot->owner->binder.context, route);
         free_route(route);
     }
+    struct gateway_collection_name *collection, *next_collection;
+    HASH_ITER(hh, snapshot->collections, collection, next_collection) {
+        HASH_DEL(snapshot->collections, collection);
+        if (snapshot->owner) snapshot->owner->binder.unbind_collection(snapshot->owner->binder.context, collection);
+        free(collection->name);
+        free(collection->id);
+        free(collection);
+    }
     free(snapshot);
 }
 
@@ -52,6 +60,12 @@ struct gateway_route *gateway_snapshot_find(const struct gateway_snapshot *snaps
     struct gateway_route_name *found = NULL;
     HASH_FIND(hh, snapshot->names, name, size, found);
     return found ? found->route : find_route(snapshot, name, size);
+}
+
+struct gateway_collection *gateway_snapshot_find_collection(const struct gateway_snapshot *snapshot, const char *name) {
+    struct gateway_collection_name *found = NULL;
+    HASH_FIND_STR(snapshot->collections, name, found);
+    return found ? found->collection : NULL;
 }
 
 /* ---- reading ------------------------------------------------------------- */
@@ -126,6 +140,21 @@ static int read_names(struct store_transaction *transaction, struct gateway_snap
     return step;
 }
 
+static int read_collections(struct store_transaction *transaction, struct gateway_snapshot *snapshot,
+                            struct error **ret_error) {
+    _cleanup_rows_ struct store_rows *rows = NULL;
+    int step =
+        store_query(transaction, &rows, ret_error, "SELECT name, id FROM collections WHERE state = 'active'", "");
+    if (step) return step;
+    while ((step = store_next(rows, ret_error)) == 1) {
+        struct gateway_collection_name *name = mem_new(struct gateway_collection_name);
+        name->name = store_text_copy(rows, 0);
+        name->id = store_text_copy(rows, 1);
+        HASH_ADD_KEYPTR(hh, snapshot->collections, name->name, strlen(name->name), name);
+    }
+    return step;
+}
+
 int gateway_snapshot_read(struct store *store, struct gateway_snapshot **ret_snapshot, struct error **ret_error) {
     __attribute__((cleanup(free_snapshot_pointer))) struct gateway_snapshot *snapshot = gateway_snapshot_empty();
     _cleanup_transaction_ struct store_transaction *transaction = NULL;
@@ -134,6 +163,7 @@ int gateway_snapshot_read(struct store *store, struct gateway_snapshot **ret_sna
     if (!failed) failed = read_routes(transaction, snapshot, ret_error);
     if (!failed) failed = read_replicas(transaction, snapshot, ret_error);
     if (!failed) failed = read_names(transaction, snapshot, ret_error);
+    if (!failed) failed = read_collections(transaction, snapshot, ret_error);
     if (failed) return ret_error ? error_wrap(ret_error, "read the routes") : failed;
     *ret_snapshot = TAKE(snapshot);
     return 0;
@@ -162,6 +192,10 @@ bool gateway_routes_install(struct gateway_routes *routes, struct gateway_snapsh
     HASH_ITER(hh, snapshot->routes, route, next) {
         if (!route->name) route->name = text_copy(route->deployment_id);
         routes->binder.bind(routes->binder.context, route);
+    }
+    struct gateway_collection_name *collection, *next_collection;
+    HASH_ITER(hh, snapshot->collections, collection, next_collection) {
+        routes->binder.bind_collection(routes->binder.context, collection);
     }
     snapshot->older = before;
     if (before) before->newer = snapshot;

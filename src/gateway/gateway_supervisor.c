@@ -63,6 +63,13 @@ static void act(struct gateway *gateway, const struct wire_message *message) {
         gateway_reader_want(gateway->reader, 0);
         break;
     case WIRE_routes_changed: gateway_reader_want(gateway->reader, message->routes_changed.generation); break;
+    case WIRE_log_indexed:
+        gateway_collections_indexed(gateway, message->log_indexed.collection_id, message->log_indexed.seq);
+        break;
+    case WIRE_pair_changed:
+        gateway_collections_pair_changed(gateway, message->pair_changed.collection_id, message->pair_changed.epoch);
+        break;
+    case WIRE_indexer_up: gateway_collections_indexer_up(gateway); break;
     default: break; /* for others, or from a newer version */
     }
 }
@@ -97,6 +104,22 @@ void gateway_tell_routes_used(void *context, uint64_t generation, uint64_t lowes
     say(gateway, &(struct wire_message){
                      .type = WIRE_routes_used,
                      .routes_used = {.gateway_id = (uint64_t)getpid(), .generation = generation, .lowest = lowest}});
+}
+
+void gateway_tell_log_appended(struct gateway *gateway, const char *collection_id, enum collection_set set,
+                               uint64_t head) {
+    say(gateway,
+        &(struct wire_message){
+            .type = WIRE_log_appended,
+            .log_appended = {.collection_id = collection_id, .set = collection_set_name(set), .head = head}});
+}
+
+void gateway_tell_pair_used(struct gateway *gateway, const char *collection_id, uint64_t epoch, uint64_t lowest) {
+    say(gateway, &(struct wire_message){.type = WIRE_pair_used,
+                                        .pair_used = {.gateway_id = (uint64_t)getpid(),
+                                                      .collection_id = collection_id,
+                                                      .epoch = epoch,
+                                                      .lowest = lowest}});
 }
 
 void gateway_tell_ready(struct gateway *gateway) {

@@ -7,8 +7,7 @@
 #include "gateway/gateway-internal.h"
 #include "slipway_version.h"
 
-/* A percent-encoded segment as a name; false when it cannot be one. */
-static bool read_name(const struct gateway_slice *segment, char ret_name[GATEWAY_NAME_MAXIMUM + 1]) {
+bool gateway_read_name(const struct gateway_slice *segment, char ret_name[GATEWAY_NAME_MAXIMUM + 1]) {
     if (segment->size > 3 * GATEWAY_NAME_MAXIMUM) return false;
     const char *bytes = segment->bytes;
     size_t size = segment->size;
@@ -37,7 +36,7 @@ static enum http_body_mode serve_model(struct exchange *exchange, bool never_wai
     exchange->revision_named = match->parameter_count > 1;
     const struct gateway_slice *name = &match->parameters[0], *version = &match->parameters[1];
     int shown = (int)(name->size < 256 ? name->size : 256);
-    if (!read_name(name, exchange->model)) {
+    if (!gateway_read_name(name, exchange->model)) {
         exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "there is no deployment %.*s: that is no name", shown,
                            name->bytes);
     } else if (exchange->revision_named && !read_revision(version, &exchange->revision)) {

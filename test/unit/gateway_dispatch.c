@@ -73,7 +73,7 @@ static void a_path_that_no_route_has_matches_nothing(void **state) {
                                  "/v1/deployments//",
                                  "//livez",
                                  "/livez//",
-                                 "/v1/collections",
+                                 "/v1/collections/c/documents/d/x",
                                  "/a/b/c/d/e/f/g/h/i/j",
                                  "/v2/models/m/versions",
                                  "/LIVEZ",
@@ -106,6 +106,7 @@ static void allow_lists_what_a_path_can_be_asked_with(void **state) {
         {"/v2/models/m/infer", "POST"},
         {"/v1/deployments", "POST, GET, HEAD"},
         {"/v1/deployments/x?y", "GET, HEAD, PUT, PATCH, DELETE"},
+        {"/v1/collections/c/documents/d", "PUT, GET, HEAD, DELETE"},
         {"/nothing", ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
