@@ -65,7 +65,7 @@ class ModelClient:
 
     def delete(self, watched, document=None):
         document = document or self.document(watched)
-        absent = watched.ledger.now(document) == {None}
+        absent = watched.ledger.current(document) == {None}
         write = watched.ledger.begin(self.owner, document, None, self.known[watched.name] + 1)
         wait = self.dice.random() < 0.3
         answer = self.ask("DELETE", watched, f"/documents/{document}{'?wait=indexed' if wait else ''}")
@@ -85,7 +85,7 @@ class ModelClient:
         writes, lines = [], []
         for number in numbers:
             document = self.document(watched, number)
-            living = watched.ledger.now(document) != {None}
+            living = watched.ledger.current(document) != {None}
             if living and self.dice.random() < 0.2:
                 version, line = None, {"delete": True}
             else:

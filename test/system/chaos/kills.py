@@ -40,10 +40,10 @@ class Killer(threading.Thread):
         self.service, self.dice = world.service, world.dice("kills")
         self.probe = ModelClient(world, -1)  # writes and searches as clients do, and is checked like them
         self.by_role, self.by_step, self.by_task_step = Counter(), Counter(), Counter()
-        self.longest, self.outages = {}, []
+        self.longest = {}
         self._changed = threading.Condition()
         self._step, self._struck, self._number, self._over = None, 0, 0, False
-        self._typical, self._seen = {}, {}
+        self._typical, self._seen, self._deck = {}, {}, []
         self.error = None
 
     # ---- told by the scenario
@@ -87,7 +87,8 @@ class Killer(threading.Thread):
                 self._wait_for_step()
                 if not self._over:
                     self._wait_for_moment()
-                    self._strike()
+                    if self._step or not self._struck:
+                        self._strike()
         except Exception as failure:  # noqa: BLE001 - the run ends with it
             self.error = failure
             self.world.violate(f"the one that kills ended: {failure!r}")
@@ -156,8 +157,11 @@ class Killer(threading.Thread):
             self._changed.notify_all()
 
     def _choose(self):
+        """Each role once, in an order by chance, before any comes again."""
+        if not self._deck:
+            self._deck = self.dice.sample(self.roles, len(self.roles))
+        role = self._deck.pop()
         for _ in range(TRIES):
-            role = self.dice.choice(self.roles)
             pids = sorted(self.service.pids(role))
             if not pids:
                 time.sleep(0.02)
@@ -166,7 +170,7 @@ class Killer(threading.Thread):
             deployment = deployment_of(pid) if role == "runner" else None
             if lives(pid) and (deployment or role != "runner"):
                 return role, [pid], deployment
-        raise AssertionError(f"none of {self.roles} runs")
+        raise AssertionError(f"no {role} runs")
 
     # ---- recovery
 

@@ -111,6 +111,10 @@ class Ledger:
             found = self._documents.get(document)
             return found.now(since) if found else {None}
 
+    def current(self, document):
+        """The versions that a read may show that begins now."""
+        return self.now(document, self.count(document))
+
     def last(self, document):
         """The last write that happened, or None."""
         with self._lock:
