@@ -168,7 +168,7 @@ static int catch_up(struct vector_reader *reader, uint64_t *ret_applied, struct 
         uint64_t number = header_number(reader, HEADER_GENERATION); /* after applied (L4) */
         bool is_current = reader->generation->manifest.generation >= number;
         int result = is_current ? 0 : follow_generation(reader, &error);
-        if (header_number(reader, HEADER_MOVED)) {
+        if (vector_header_has_moved(reader->generation->header, reader->folder)) {
             error_free(error);
             result = follow_move(reader, ret_error);
             if (result < 0) return result;

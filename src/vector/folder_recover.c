@@ -200,7 +200,7 @@ static void set_numbers(const struct recovery *recovery, const struct vector_boo
         vector_store(&words[HEADER_DROPPED_THROUGH], writer->manifest.dropped_through);
     if (!recovery->other_boot) return;
     vector_store(&words[HEADER_BROKEN], 0);
-    vector_store(&words[HEADER_ANSWERS_FROM], VECTOR_NUMBER_MAXIMUM); /* until the caller says hold() */
+    vector_store(&words[HEADER_ANSWERS_FROM], VECTOR_NUMBER_MAXIMUM); /* until hold() or publish() */
     if (applied > recovery->limit) vector_store(&words[HEADER_APPLIED], recovery->limit);
     vector_store(&words[HEADER_WRITTEN], recovery->limit);
     vector_writer_record(writer, recovery->limit); /* the one that is there may tell of rows that went */

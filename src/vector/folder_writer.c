@@ -254,6 +254,7 @@ void folder_publish(struct vector_writer *writer, uint64_t written, uint64_t app
     vector_store(&words[HEADER_ROWS], living);
     raise(&words[HEADER_WRITTEN], written);
     raise(&words[HEADER_APPLIED], applied);
+    if (vector_load(&words[HEADER_ANSWERS_FROM]) == VECTOR_NUMBER_MAXIMUM) vector_store(&words[HEADER_ANSWERS_FROM], 0);
 }
 
 void folder_hold(struct vector_writer *writer, uint64_t answers_from) {

@@ -136,8 +136,15 @@ int vector_file_error(struct error **ret_error, int errno_value, const char *for
 int vector_file_check_place(const char *folder, struct error **ret_error);
 /* A new file, every byte of it allocated, zero and synced; there is none when it fails. */
 int vector_file_allocate(const char *path, uint64_t size, struct error **ret_error);
-/* Maps a file of exactly `size` bytes. CONFLICT: it is not there, or of another size; errno ENOENT tells the first. */
-int vector_file_map(const char *path, uint64_t size, bool writable, void **ret_memory, struct error **ret_error);
+/* What tells a file from all others for as long as somebody has it open or mapped. */
+struct vector_file_identity {
+    uint64_t device, inode;
+};
+/* Whether this file has the name now. */
+bool vector_file_has_name(const struct vector_file_identity *identity, const char *folder, const char *name);
+/* Maps a file of exactly `size` bytes. CONFLICT: it is not there, or of another size. ret_identity may be NULL. */
+int vector_file_map(const char *path, uint64_t size, bool writable, void **ret_memory,
+                    struct vector_file_identity *ret_identity, struct error **ret_error);
 /* Everything in the mapping is on the disk when it returns 0. */
 int vector_file_sync(void *memory, uint64_t size, const char *folder, const char *name, struct error **ret_error);
 /* Replaces folder/name with the bytes; *ret_in_doubt: it failed after it took effect, but may not outlive a crash. */
@@ -219,9 +226,12 @@ void vector_segment_append_copy(struct vector_segment *segment, const struct vec
 struct vector_header_map {
     atomic_size_t references;
     struct vector_header *header;
+    struct vector_file_identity identity;
 };
 
 int vector_header_map(const char *folder, bool writable, struct vector_header_map **ret_map, struct error **ret_error);
+/* Whether folder/header is the mapped file no more: the index was removed, or another one was put in its place. */
+bool vector_header_has_moved(const struct vector_header_map *map, const char *folder);
 struct vector_header_map *vector_header_map_reference(struct vector_header_map *map);
 void vector_header_map_release(struct vector_header_map *map); /* NULL is fine */
 

@@ -86,7 +86,8 @@ struct vector_ops {
     bool (*kill)(struct vector_writer *writer, uint64_t born, uint64_t dead);
     /* Everything up to `written` is in; searches may see up to `applied` (<= written). Neither goes back. */
     void (*publish)(struct vector_writer *writer, uint64_t written, uint64_t applied);
-    /* No search is answered before `applied` has reached this (L6: the head found at start). */
+    /* No search is answered before `applied` has reached this (L6: the head found at start). After another boot none is
+     * answered before hold() or publish() has been called, so that nobody slips in between open_writer() and hold(). */
     void (*hold)(struct vector_writer *writer, uint64_t answers_from);
     void (*set_rate)(struct vector_writer *writer, double rows_per_second);
     /* Everything up to `written` is on the disk when it returns 0. A failed sync is fatal: the writer refuses all that

@@ -2,6 +2,7 @@
  * can fail for want of disk space (L3). And where such files must not lie (S1). */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -82,7 +83,15 @@ int vector_file_allocate(const char *path, uint64_t size, struct error **ret_err
     return vector_file_error(ret_error, cause, "allocate %llu bytes for %s", (unsigned long long)size, path);
 }
 
-int vector_file_map(const char *path, uint64_t size, bool writable, void **ret_memory, struct error **ret_error) {
+bool vector_file_has_name(const struct vector_file_identity *identity, const char *folder, const char *name) {
+    char path[PATH_MAX];
+    struct stat status;
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path || stat(path, &status) < 0) return false;
+    return status.st_dev == identity->device && status.st_ino == identity->inode;
+}
+
+int vector_file_map(const char *path, uint64_t size, bool writable, void **ret_memory,
+                    struct vector_file_identity *ret_identity, struct error **ret_error) {
     struct stat status;
     _cleanup_close_ int file = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
     if (file < 0 && errno == ENOENT) return error_set(ret_error, ERROR_CONFLICT, "%s is not there", path);
@@ -93,6 +102,7 @@ int vector_file_map(const char *path, uint64_t size, bool writable, void **ret_m
     void *memory = mmap(NULL, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, file, 0);
     if (memory == MAP_FAILED) return vector_file_error(ret_error, errno, "map %s", path);
     *ret_memory = memory;
+    if (ret_identity) *ret_identity = (struct vector_file_identity){status.st_dev, status.st_ino};
     return 0;
 }
 

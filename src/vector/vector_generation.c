@@ -11,13 +11,18 @@
 
 int vector_header_map(const char *folder, bool writable, struct vector_header_map **ret_map, struct error **ret_error) {
     _cleanup_free_ char *path = fs_join(folder, "header");
+    struct vector_file_identity identity;
     void *memory;
-    int result = vector_file_map(path, VECTOR_HEADER_SIZE, writable, &memory, ret_error);
+    int result = vector_file_map(path, VECTOR_HEADER_SIZE, writable, &memory, &identity, ret_error);
     if (result < 0) return result;
     struct vector_header_map *map = mem_new(struct vector_header_map);
-    *map = (struct vector_header_map){.references = 1, .header = memory};
+    *map = (struct vector_header_map){.references = 1, .header = memory, .identity = identity};
     *ret_map = map;
     return 0;
+}
+
+bool vector_header_has_moved(const struct vector_header_map *map, const char *folder) {
+    return vector_load(&map->header->words[HEADER_MOVED]) || !vector_file_has_name(&map->identity, folder, "header");
 }
 
 struct vector_header_map *vector_header_map_reference(struct vector_header_map *map) {

@@ -68,10 +68,10 @@ int vector_segment_map(const char *folder, const struct vector_manifest *manifes
     struct vector_segment *segment = mem_new(struct vector_segment);
     *segment = (struct vector_segment){.references = 1, .number = facts->number, .capacity = facts->capacity};
     vector_layout_of(manifest->dimension, manifest->quantized, facts->capacity, &segment->layout);
-    int result = vector_file_map(rows, segment->layout.size, writable, &segment->memory, ret_error);
+    int result = vector_file_map(rows, segment->layout.size, writable, &segment->memory, NULL, ret_error);
     if (!result)
-        result =
-            vector_file_map(marks, facts->capacity * sizeof(uint64_t), writable, &segment->marks_memory, ret_error);
+        result = vector_file_map(marks, facts->capacity * sizeof(uint64_t), writable, &segment->marks_memory, NULL,
+                                 ret_error);
     if (result < 0) {
         vector_segment_release(segment);
         return result;
