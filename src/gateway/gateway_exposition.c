@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/text.h"
 #include "gateway/gateway-internal.h"
 #include "slipway_version.h"
 
@@ -15,6 +16,7 @@ void gateway_count_answer(struct exchange *exchange, uint64_t duration_us) {
     const struct gateway_endpoint *endpoint = exchange->match.endpoint;
     gateway_codes_count(exchange->gateway->kinds[endpoint ? endpoint->kind : GATEWAY_OWN], exchange->status);
     if (exchange->route) gateway_series_count(&exchange->route->lane->series, exchange->status, duration_us);
+    if (exchange->figures) gateway_series_count(exchange->figures, exchange->status, duration_us);
 }
 
 /* ---- one value ------------------------------------------------------------ */
@@ -78,6 +80,48 @@ static void write_retries(struct buffer *text, const char *name, const char *lab
     gateway_metrics_number(text, name, labels, lane->series.retries);
 }
 
+/* ---- one value a collection -------------------------------------------------- */
+
+static void write_writes(struct buffer *text, const char *name, const char *labels,
+                         const struct gateway_collection *collection) {
+    gateway_metrics_codes(text, name, labels, collection->writes.codes);
+}
+
+static void write_write_durations(struct buffer *text, const char *name, const char *labels,
+                                  const struct gateway_collection *collection) {
+    gateway_metrics_durations(text, name, labels, &collection->writes);
+}
+
+static void write_written(struct buffer *text, const char *name, const char *labels,
+                          const struct gateway_collection *collection) {
+    gateway_metrics_number(text, name, labels, collection->documents_written);
+}
+
+static void write_appends(struct buffer *text, const char *name, const char *labels,
+                          const struct gateway_collection *collection) {
+    gateway_metrics_batches(text, name, labels, &collection->writes);
+}
+
+static void write_waiting(struct buffer *text, const char *name, const char *labels,
+                          const struct gateway_collection *collection) {
+    gateway_metrics_number(text, name, labels, collection->waiting.count);
+}
+
+static void write_searches(struct buffer *text, const char *name, const char *labels,
+                           const struct gateway_collection *collection) {
+    gateway_metrics_codes(text, name, labels, collection->searches.codes);
+}
+
+static void write_search_durations(struct buffer *text, const char *name, const char *labels,
+                                   const struct gateway_collection *collection) {
+    gateway_metrics_durations(text, name, labels, &collection->searches);
+}
+
+static void write_mismatches(struct buffer *text, const char *name, const char *labels,
+                             const struct gateway_collection *collection) {
+    gateway_metrics_number(text, name, labels, collection->mismatches);
+}
+
 /* ---- the table -------------------------------------------------------------- */
 
 static const struct family {
@@ -100,6 +144,37 @@ static const struct family {
      log_lines_left_out},
     {"slipway_gateway_resident_memory_bytes", "gauge", "Resident memory of the gateway.", NULL, resident_bytes},
 };
+
+static const struct collection_family {
+    const char *name, *type, *help;
+    void (*write)(struct buffer *text, const char *name, const char *labels,
+                  const struct gateway_collection *collection);
+} collection_families[] = {
+    {"slipway_document_requests_total", "counter", "Requests that write documents answered, by status.", write_writes},
+    {"slipway_document_request_duration_seconds", "histogram", "From a write's head to its answer.",
+     write_write_durations},
+    {"slipway_documents_written_total", "counter", "Documents written and deleted, durably.", write_written},
+    {"slipway_document_append_size", "histogram", "Documents that shared one append and its sync.", write_appends},
+    {"slipway_document_queue_length", "gauge", "Writes waiting for their append.", write_waiting},
+    {"slipway_searches_total", "counter", "Searches answered, by status.", write_searches},
+    {"slipway_search_duration_seconds", "histogram", "From a search's head to its answer.", write_search_durations},
+    {"slipway_search_encoder_mismatch_total", "counter",
+     "Searches refused because the replica's encoder was not the index's.", write_mismatches},
+};
+
+/* Those that are routed: of two with one name only one is. */
+static void write_collections(struct buffer *text, const struct gateway *gateway) {
+    if (!gateway->routes.current || !gateway->routes.current->collections) return;
+    for (size_t i = 0; i < ARRAY_SIZE(collection_families); i++) {
+        const struct collection_family *family = &collection_families[i];
+        const struct gateway_collection_name *name = gateway->routes.current->collections;
+        gateway_metrics_family(text, family->name, family->type, family->help);
+        for (; name; name = name->hh.next) {
+            _cleanup_free_ char *labels = text_format("collection=\"%s\"", name->name); /* needs no escapes */
+            family->write(text, family->name, labels, name->collection);
+        }
+    }
+}
 
 static void write_lanes(struct buffer *text, const struct family *family, const struct gateway *gateway) {
     struct gateway_lane *lane, *next;
@@ -131,6 +206,7 @@ static void write_own(struct buffer *text, const struct gateway *gateway) {
         else
             gateway_metrics_number(text, family->name, "", family->value(gateway));
     }
+    write_collections(text, gateway);
     write_kinds(text, gateway);
 }
 

@@ -50,6 +50,17 @@ static struct vector_pool *pool_of(const struct gateway_search *search) {
 
 /* ---- one moment ---------------------------------------------------------------- */
 
+/* It was made from another log, or was, and its reader has not seen yet that it was made anew: a look lets it see. */
+static int refuse_ahead(struct finding *finding, uint64_t head, struct error **ret_error) {
+    struct vector_info info;
+    if (!VECTORS->look(finding->reader, head, &finding->view, NULL)) VECTORS->release(TAKE(finding->view));
+    VECTORS->info(finding->reader, &info);
+    if (info.written <= head) return error_set(ret_error, ERROR_CONFLICT, "the index was made anew");
+    error_set(ret_error, ERROR_UNAVAILABLE, "index %s is ahead of its log (%llu, %llu): it is being made anew",
+              finding->index->index_id, (unsigned long long)info.written, (unsigned long long)head);
+    return error_mark_transient(ret_error);
+}
+
 /* How far the index is is read before the log's end is: it cannot be behind it unless it was made from another log (L1). */
 static int take_moment(struct finding *finding, struct error **ret_error) {
     struct collection *log = finding->search->exchange->collection->log;
@@ -58,11 +69,7 @@ static int take_moment(struct finding *finding, struct error **ret_error) {
     int failed = collection_read_begin(log, finding->search->set, &finding->read, ret_error);
     if (failed) return failed;
     uint64_t head = collection_head(finding->read);
-    if (info.written > head) {
-        error_set(ret_error, ERROR_UNAVAILABLE, "index %s is ahead of its log (%llu, %llu): it is being made anew",
-                  finding->index->index_id, (unsigned long long)info.written, (unsigned long long)head);
-        return error_mark_transient(ret_error);
-    }
+    if (info.written > head) return refuse_ahead(finding, head, ret_error);
     return VECTORS->look(finding->reader, head, &finding->view, ret_error);
 }
 

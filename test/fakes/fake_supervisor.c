@@ -1,6 +1,7 @@
 #include "fakes/fake_supervisor.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "base/memory.h"
@@ -24,6 +25,18 @@ static void note_routes_used(struct fake_supervisor *supervisor, const struct wi
     supervisor->routes_used_count++;
 }
 
+static void note_appended(struct fake_supervisor *supervisor, const struct wire_log_appended *appended) {
+    bool is_queries = !strcmp(appended->set, "queries");
+    *(is_queries ? &supervisor->queries_head : &supervisor->appended_head) = appended->head;
+    supervisor->appended_count += !is_queries;
+}
+
+static void note_pair_used(struct fake_supervisor *supervisor, const struct wire_pair_used *used) {
+    supervisor->pair_used_count++;
+    supervisor->pair_epoch = used->epoch;
+    supervisor->pair_lowest = used->lowest;
+}
+
 void fake_supervisor_hear(struct fake_supervisor *supervisor) {
     while (supervisor->channel && !supervisor->peer_is_gone) {
         _cleanup_wire_message_ struct wire_message message = {0};
@@ -35,6 +48,8 @@ void fake_supervisor_hear(struct fake_supervisor *supervisor) {
         case WIRE_role_ready: supervisor->said_ready = true; break;
         case WIRE_pong: supervisor->pongs++; break;
         case WIRE_routes_used: note_routes_used(supervisor, &message.routes_used); break;
+        case WIRE_log_appended: note_appended(supervisor, &message.log_appended); break;
+        case WIRE_pair_used: note_pair_used(supervisor, &message.pair_used); break;
         default: break;
         }
     }

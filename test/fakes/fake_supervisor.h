@@ -13,6 +13,8 @@ struct fake_supervisor {
     uint64_t generation, lowest; /* of the last routes_used */
     uint64_t routes_used_count;
     uint64_t generations[64]; /* as they were told, the first 64 */
+    uint64_t appended_count, appended_head, queries_head; /* of the last log_appended of each set */
+    uint64_t pair_used_count, pair_epoch, pair_lowest; /* of the last pair_used */
 };
 
 /* Makes the pair; *ret_descriptor is the gateway's end. */
