@@ -103,7 +103,8 @@ struct gateway_reader *gateway_reader_new(struct gateway *gateway);
 void gateway_reader_want(struct gateway_reader *reader, uint64_t generation);
 /* Finds out why a name has no route and answers, or goes on with the request when by then it has one. */
 void gateway_reader_explain(struct gateway_reader *reader, struct exchange *exchange);
-/* Reads the routes anew for a collection's name that those in force do not have, then gateway_collection_admit_found(). */
+/* Reads the routes anew for a collection's name that those in force do not have, then gateway_collection_admit_found().
+ */
 void gateway_reader_find_collection(struct gateway_reader *reader, struct exchange *exchange);
 /* The exchange ends: what was asked for it is not needed. */
 void gateway_reader_forget(struct exchange *exchange);
@@ -114,10 +115,10 @@ void gateway_reader_close(struct gateway_reader *reader);
 
 /* STEP(constant, what is being done, the steps that may follow) */
 #define EXCHANGE_STEPS                                                                                                 \
-    STEP(HEAD, "the head is there",                                                                                    \
-         BIT(BODY) | BIT(LOOKUP) | BIT(WAITING) | BIT(WORKING) | BIT(QUEUED) | BIT(SENT))                              \
+    STEP(HEAD, "the head is there", BIT(BODY) | BIT(LOOKUP) | BIT(WAITING) | BIT(WORKING) | BIT(QUEUED) | BIT(SENT))   \
     STEP(BODY, "the body is taken", BIT(LOOKUP) | BIT(WAITING) | BIT(WORKING) | BIT(QUEUED) | BIT(SENT))               \
-    STEP(LOOKUP, "a name without a route is looked up", BIT(BODY) | BIT(WAITING) | BIT(WORKING) | BIT(QUEUED) | BIT(SENT)) \
+    STEP(LOOKUP, "a name without a route is looked up",                                                                \
+         BIT(BODY) | BIT(WAITING) | BIT(WORKING) | BIT(QUEUED) | BIT(SENT))                                            \
     STEP(WAITING, "it waits for its collection, its turn to write, or the index",                                      \
          BIT(BODY) | BIT(LOOKUP) | BIT(WAITING) | BIT(WORKING) | BIT(QUEUED) | BIT(SENT))                              \
     STEP(WORKING, "a worker has it",                                                                                   \
@@ -299,7 +300,8 @@ enum http_body_mode gateway_documents_take_body(struct exchange *exchange, size_
 bool gateway_documents_check_parameters(struct exchange *exchange, const char *known);
 /* Query parameters: wait=indexed or none. False: answered (400). */
 bool gateway_documents_take_options(struct exchange *exchange, bool *ret_waits_indexed);
-/* Errors of a collection's log as clients see them: takes `error`; a broken one is unavailable, not a fault of theirs. */
+/* Errors of a collection's log as clients see them: takes `error`; a broken one is unavailable, not a fault of theirs.
+ */
 void gateway_documents_fail(struct exchange *exchange, struct error *error);
 /* {"id","text","payload","seq","updated_at"}; caller frees. */
 char *gateway_documents_write_row(const struct collection_row *row, size_t *ret_size);

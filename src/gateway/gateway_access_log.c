@@ -182,10 +182,9 @@ static char *put_access(char *at, const char *now, const struct gateway_access *
 }
 
 void gateway_access_log_add(struct gateway_access_log *log, const struct gateway_access *access) {
-    size_t texts = strlen(access->method) + strlen(access->request_id) +
-                   (access->collection ? strlen(access->collection) : 0) +
-                   (access->deployment ? strlen(access->deployment) : 0) +
-                   (access->replica ? strlen(access->replica) : 0);
+    size_t texts =
+        strlen(access->method) + strlen(access->request_id) + (access->collection ? strlen(access->collection) : 0) +
+        (access->deployment ? strlen(access->deployment) : 0) + (access->replica ? strlen(access->replica) : 0);
     if (!buffer_reserve(&log->gathered, LINE_MAXIMUM + 3 * PATH_MAXIMUM + texts)) {
         log->left_out++;
         return;

@@ -125,8 +125,7 @@ static int take_list(struct bulk *bulk, struct error **ret_error) {
     if (!failed) failed = json_check_fields(root, "", known, ARRAY_SIZE(known), ret_error);
     if (failed) return failed;
     yyjson_val *list = yyjson_obj_get(root, "documents");
-    if (!yyjson_is_arr(list))
-        return error_set(ret_error, ERROR_CONFIGURATION, "documents must be a list of documents");
+    if (!yyjson_is_arr(list)) return error_set(ret_error, ERROR_CONFIGURATION, "documents must be a list of documents");
     size_t index, size, maximum = bulk->exchange->gateway->settings->document_maximum;
     yyjson_arr_foreach(list, index, size, item) {
         struct collection_document *document = next_document(bulk);
@@ -231,9 +230,10 @@ static int find_refusals(struct bulk *bulk, struct error **ret_error) {
     for (size_t i = 0; i < count; i++)
         if (failures[i].seq <= bulk->last_seq) bulk->refused++;
     if (bulk->refused)
-        bulk->refusal = text_format("the model refused %llu of the documents from number %llu to %llu; the first: %s: %s",
-                                    (unsigned long long)bulk->refused, (unsigned long long)bulk->first_seq,
-                                    (unsigned long long)bulk->last_seq, failures[0].id, failures[0].detail);
+        bulk->refusal =
+            text_format("the model refused %llu of the documents from number %llu to %llu; the first: %s: %s",
+                        (unsigned long long)bulk->refused, (unsigned long long)bulk->first_seq,
+                        (unsigned long long)bulk->last_seq, failures[0].id, failures[0].detail);
     collection_failures_free(failures, count);
     return failed;
 }

@@ -59,8 +59,8 @@ struct gateway_opened {
     char *ahead; /* why nothing may be appended yet, or NULL (L1) */
 };
 
-/* Worker. `log` NULL opens the folder; otherwise only the pair is read anew. An index that cannot be opened is no error:
- * its searches say why. */
+/* Worker. `log` NULL opens the folder; otherwise only the pair is read anew. An index that cannot be opened is no
+ * error: its searches say why. */
 int gateway_pair_load(const char *folder, struct collection *log, struct gateway_opened *ret_opened,
                       struct error **ret_error);
 /* Worker. NULL, or which index has more than the log: it stems from a longer log, of which this is an older copy. Until
@@ -68,7 +68,9 @@ int gateway_pair_load(const char *folder, struct collection *log, struct gateway
 char *gateway_pair_find_ahead(struct collection *log, const char *folder);
 /* Worker. The index's reader, opened now if it was not; UNAVAILABLE when it cannot be. */
 int gateway_index_reader(struct gateway_index *index, struct vector_reader **ret_reader, struct error **ret_error);
-/* Worker, or the loop at the end. */
+/* Worker: closes its indexes, which takes time. */
+void gateway_pair_close(struct gateway_pair *pair);
+/* Closes them if they are still open. */
 void gateway_pair_free(struct gateway_pair *pair);
 
 /* ---- a collection (gateway_collections.c) --------------------------------- */

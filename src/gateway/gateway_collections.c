@@ -97,11 +97,11 @@ struct gateway_pair *gateway_collection_take_pair(struct gateway_collection *col
 }
 
 static void run_pair_closing(struct gateway_work *work) {
-    gateway_pair_free(CONTAINER_OF(work, struct gateway_pair, closing));
+    gateway_pair_close(CONTAINER_OF(work, struct gateway_pair, closing));
 }
 
 static void done_pair_closing(struct gateway_work *work) {
-    (void)work; /* freed */
+    gateway_pair_free(CONTAINER_OF(work, struct gateway_pair, closing));
 }
 
 void gateway_pair_release(struct gateway_pair *pair) {
@@ -185,15 +185,14 @@ static void log_failure(const struct gateway_collection *collection, const struc
 static void on_retry(uv_timer_t *timer);
 static void begin_load(struct gateway_collection *collection);
 
-/* An open one goes on with the pair it has, and is not acknowledged, until it can be read; one that is not open takes no
- * request by any pair before it has read at least the one it was told of. */
+/* An open one goes on with the pair it has, and is not acknowledged, until it can be read; one that is not open takes
+ * no request by any pair before it has read at least the one it was told of. */
 static void note_failure(struct gateway_collection *collection, const struct error *error) {
     struct gateway *gateway = collection->gateway;
     log_failure(collection, error);
     collection->load_failed = collection->log;
     if (collection->load_failed) {
-        if (gateway->phase != GATEWAY_ENDED)
-            uv_timer_start(&gateway->collections.retry_timer, on_retry, RETRY_MS, 0);
+        if (gateway->phase != GATEWAY_ENDED) uv_timer_start(&gateway->collections.retry_timer, on_retry, RETRY_MS, 0);
     } else if (collection->told_epoch) {
         gateway_tell_pair_used(gateway, collection->id, collection->told_epoch, collection->told_epoch);
     }
@@ -322,8 +321,7 @@ void gateway_collections_indexed(struct gateway *gateway, const char *collection
 void gateway_collections_indexer_up(struct gateway *gateway) {
     struct gateway_collection *collection, *next;
     HASH_ITER(hh, gateway->collections.all, collection, next) {
-        if (collection->log)
-            gateway_tell_log_appended(gateway, collection->id, COLLECTION_DOCUMENTS, collection->head);
+        if (collection->log) gateway_tell_log_appended(gateway, collection->id, COLLECTION_DOCUMENTS, collection->head);
     }
 }
 
@@ -332,7 +330,8 @@ static struct gateway_collection *find_left(struct gateway *gateway) {
     struct gateway_collection *collection, *next;
     HASH_ITER(hh, gateway->collections.all, collection, next) {
         if (!collection->waiting_indexed.length) continue;
-        if (gateway_snapshot_find_collection(gateway->routes.current, collection->name) != collection) return collection;
+        if (gateway_snapshot_find_collection(gateway->routes.current, collection->name) != collection)
+            return collection;
     }
     return NULL;
 }
@@ -347,7 +346,9 @@ void gateway_collections_rerouted(struct gateway *gateway) {
 void gateway_collections_open(struct gateway *gateway) {
     struct gateway_collections *collections = &gateway->collections;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t threads = gateway->settings->search_threads ? gateway->settings->search_threads : cores > 0 ? (size_t)cores : 1;
+    size_t threads = gateway->settings->search_threads ? gateway->settings->search_threads
+                     : cores > 0                       ? (size_t)cores
+                                                       : 1;
     collections->logs = gateway_workers_new(gateway->config.loop, LOG_THREADS);
     collections->searches = gateway_workers_new(gateway->config.loop, threads);
     collections->pool = vector_pool_new(threads);

@@ -198,8 +198,10 @@ static void write_now(struct exchange *exchange) {
     struct single *single = exchange->part;
     exchange->figures = &collection->writes;
     if (!gateway_collection_has_room(collection)) {
-        exchange_fail_with(exchange, ERROR_REQUEST, 429, "collection %s: %zu writes are waiting, which is the most "
-                           "(queue_maximum)", exchange->collection_name, collection->waiting.count);
+        exchange_fail_with(exchange, ERROR_REQUEST, 429,
+                           "collection %s: %zu writes are waiting, which is the most "
+                           "(queue_maximum)",
+                           exchange->collection_name, collection->waiting.count);
         return;
     }
     exchange_set_step(exchange, EXCHANGE_WAITING);
@@ -220,8 +222,8 @@ static bool begin_single(struct exchange *exchange, bool is_delete) {
     if (!gateway_documents_begin(exchange, &id) || !gateway_documents_take_options(exchange, &waits_indexed))
         return false;
     struct single *single = mem_new(struct single);
-    *single = (struct single){
-        .exchange = exchange, .id = TAKE(id), .is_delete = is_delete, .waits_indexed = waits_indexed};
+    *single =
+        (struct single){.exchange = exchange, .id = TAKE(id), .is_delete = is_delete, .waits_indexed = waits_indexed};
     exchange->part = single;
     exchange->free_part = free_single;
     return true;
@@ -230,7 +232,8 @@ static bool begin_single(struct exchange *exchange, bool is_delete) {
 enum http_body_mode gateway_serve_document_put(struct exchange *exchange) {
     const struct settings *settings = exchange->gateway->settings;
     if (!begin_single(exchange, false)) return HTTP_BODY_WHOLE;
-    return gateway_documents_take_body(exchange, ESCAPED_BYTES * settings->document_maximum + AROUND_BYTES, admit_write);
+    return gateway_documents_take_body(exchange, ESCAPED_BYTES * settings->document_maximum + AROUND_BYTES,
+                                       admit_write);
 }
 
 enum http_body_mode gateway_serve_document_delete(struct exchange *exchange) {

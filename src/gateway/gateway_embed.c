@@ -148,10 +148,9 @@ static void write_request(struct gateway_search *search) {
 
 /* Called for each replica that it is sent to. */
 static void ask_replica(struct exchange *exchange, struct http_pool *pool, const char *host,
-                 void (*when_failed)(struct exchange *exchange, const struct http_failure *failure)) {
+                        void (*when_failed)(struct exchange *exchange, const struct http_failure *failure)) {
     struct gateway_search *search = exchange->part;
-    const struct http_header headers[] = {{"Content-Type", "application/json"},
-                                          {"X-Request-Id", exchange->request_id}};
+    const struct http_header headers[] = {{"Content-Type", "application/json"}, {"X-Request-Id", exchange->request_id}};
     _cleanup_free_ char *target = text_format("/v2/models/%s/infer", exchange->route->name);
     search->answer.size = 0;
     search->begun_us = clock_monotonic_us();

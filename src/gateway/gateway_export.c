@@ -1,7 +1,7 @@
-/* GET …/documents: every living document as a line of NDJSON, in the order of their numbers. Pages are read on a worker,
- * each in a short read transaction of its own, as the client takes them; a document that is rewritten meanwhile may come
- * twice, the newer one later. `after` goes on behind a number. What cannot be read to its end breaks
- * off without one, so that nobody takes it for the whole. */
+/* GET …/documents: every living document as a line of NDJSON, in the order of their numbers. Pages are read on a
+ * worker, each in a short read transaction of its own, as the client takes them; a document that is rewritten meanwhile
+ * may come twice, the newer one later. `after` goes on behind a number. What cannot be read to its end breaks off
+ * without one, so that nobody takes it for the whole. */
 #include <stdlib.h>
 
 #include "base/log.h"

@@ -61,7 +61,8 @@ static int refuse_ahead(struct finding *finding, uint64_t head, struct error **r
     return error_mark_transient(ret_error);
 }
 
-/* How far the index is is read before the log's end is: it cannot be behind it unless it was made from another log (L1). */
+/* How far the index is is read before the log's end is: it cannot be behind it unless it was made from another log
+ * (L1). */
 static int take_moment(struct finding *finding, struct error **ret_error) {
     struct collection *log = finding->search->exchange->collection->log;
     struct vector_info info;

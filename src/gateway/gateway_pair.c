@@ -40,8 +40,12 @@ int gateway_index_reader(struct gateway_index *index, struct vector_reader **ret
     return failed;
 }
 
+static void close_reader(struct gateway_index *index) {
+    if (index->reader) VECTORS->close_reader(TAKE(index->reader));
+}
+
 static void clear_index(struct gateway_index *index) {
-    if (index->reader) VECTORS->close_reader(index->reader);
+    close_reader(index);
     pthread_mutex_destroy(&index->opening);
     free(index->folder);
     free(index->index_id);
@@ -158,6 +162,11 @@ static struct gateway_pair *new_pair(const struct collection_pair *row) {
     return pair;
 }
 
+void gateway_pair_close(struct gateway_pair *pair) {
+    close_reader(&pair->documents);
+    close_reader(&pair->queries);
+}
+
 void gateway_pair_free(struct gateway_pair *pair) {
     if (!pair) return;
     clear_index(&pair->documents);
@@ -181,8 +190,7 @@ static int read_pair(struct collection *log, const char *folder, struct gateway_
     struct gateway_pair *pair = *ret_pair = new_pair(&row);
     opened->head = collection_head(read);
     failed = load_index(&pair->documents, read, folder, row.index_id, ret_error);
-    if (!failed && row.query_index_id)
-        failed = load_index(&pair->queries, read, folder, row.query_index_id, ret_error);
+    if (!failed && row.query_index_id) failed = load_index(&pair->queries, read, folder, row.query_index_id, ret_error);
     opened->keep_queries = row.query_index_id;
     collection_pair_clear(&row);
     return failed;
@@ -194,8 +202,7 @@ static int load_pair(struct collection *log, const char *folder, struct gateway_
     struct vector_reader *reader;
     int failed = read_pair(log, folder, opened, &pair, ret_error);
     if (!failed) failed = load_log_id(&pair->documents, log, COLLECTION_DOCUMENTS, ret_error);
-    if (!failed && pair->queries.dimension)
-        failed = load_log_id(&pair->queries, log, COLLECTION_QUERIES, ret_error);
+    if (!failed && pair->queries.dimension) failed = load_log_id(&pair->queries, log, COLLECTION_QUERIES, ret_error);
     if (failed) return failed;
     gateway_index_reader(&pair->documents, &reader, NULL);
     if (pair->queries.dimension) gateway_index_reader(&pair->queries, &reader, NULL);

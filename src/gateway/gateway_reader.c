@@ -1,6 +1,7 @@
 /* Reads the control database on a worker, one job at a time: the routes when their generation is said to have changed,
- * and, for names that have none, why. A collection's name that has none is looked for in routes read anew. One read-only connection, opened when first needed: at the very first start there
- * is no database yet (R3). What fails is tried again; until then the gateway goes on with the routes it has. */
+ * and, for names that have none, why. A collection's name that has none is looked for in routes read anew. One
+ * read-only connection, opened when first needed: at the very first start there is no database yet (R3). What fails is
+ * tried again; until then the gateway goes on with the routes it has. */
 #include <stdlib.h>
 #include <string.h>
 

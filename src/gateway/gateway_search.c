@@ -56,7 +56,8 @@ static int read_question(struct gateway_search *search, yyjson_val *root, struct
     if (!search->query == !vector)
         return error_set(ret_error, ERROR_REQUEST, "a search has either a query or a vector");
     if (!vector && search->digest)
-        return error_set(ret_error, ERROR_REQUEST, "encoder_digest says what made a vector: with a query it is not needed");
+        return error_set(ret_error, ERROR_REQUEST,
+                         "encoder_digest says what made a vector: with a query it is not needed");
     if (vector && !search->digest)
         return error_set(ret_error, ERROR_REQUEST, "a vector needs encoder_digest: which encoder it was made by");
     if (vector) return read_vector(search, vector, ret_error);
@@ -74,24 +75,27 @@ static int read_range(struct gateway_search *search, yyjson_val *root, struct er
     search->limit = (size_t)limit;
     search->offset = (size_t)offset;
     if (limit + offset <= maximum) return 0;
-    return error_set(ret_error, ERROR_REQUEST, "limit and offset are %lld together; %lld is the most "
-                     "(search_limit_maximum)", (long long)(limit + offset), (long long)maximum);
+    return error_set(ret_error, ERROR_REQUEST,
+                     "limit and offset are %lld together; %lld is the most "
+                     "(search_limit_maximum)",
+                     (long long)(limit + offset), (long long)maximum);
 }
 
 static int read_body(struct gateway_search *search, struct error **ret_error) {
-    static const char *const known[] = {"query",  "vector",       "encoder_digest", "limit", "offset",
-                                        "filter", "with_payload", "with_vector"};
+    static const char *const known[] = {"query",  "vector", "encoder_digest", "limit",
+                                        "offset", "filter", "with_payload",   "with_vector"};
     const struct http_request *request = search->exchange->request;
-    yyjson_val *root;
-    int failed = json_parse_object(request->body_size ? request->body : "", request->body_size, &search->body, &root,
-                                   ret_error);
+    yyjson_val *root = NULL;
+    int failed =
+        json_parse_object(request->body_size ? request->body : "", request->body_size, &search->body, &root, ret_error);
     if (!failed) failed = json_check_fields(root, "", known, ARRAY_SIZE(known), ret_error);
     if (!failed) failed = read_question(search, root, ret_error);
     if (!failed) failed = read_range(search, root, ret_error);
     if (!failed) failed = json_get_boolean(root, "", "with_payload", &search->with_payload, ret_error);
     if (!failed) failed = json_get_boolean(root, "", "with_vector", &search->with_vector, ret_error);
+    if (failed) return failed;
     yyjson_val *filter = yyjson_obj_get(root, "filter");
-    if (failed || !filter || yyjson_is_null(filter)) return failed;
+    if (!filter || yyjson_is_null(filter)) return 0;
     if (yyjson_is_obj(filter) && !yyjson_obj_size(filter)) return 0; /* {}: everything */
     return collection_filter_parse(filter, &search->filter, ret_error);
 }

@@ -108,10 +108,9 @@ void gateway_tell_routes_used(void *context, uint64_t generation, uint64_t lowes
 
 void gateway_tell_log_appended(struct gateway *gateway, const char *collection_id, enum collection_set set,
                                uint64_t head) {
-    say(gateway,
-        &(struct wire_message){
-            .type = WIRE_log_appended,
-            .log_appended = {.collection_id = collection_id, .set = collection_set_name(set), .head = head}});
+    say(gateway, &(struct wire_message){
+                     .type = WIRE_log_appended,
+                     .log_appended = {.collection_id = collection_id, .set = collection_set_name(set), .head = head}});
 }
 
 void gateway_tell_pair_used(struct gateway *gateway, const char *collection_id, uint64_t epoch, uint64_t lowest) {

@@ -1,5 +1,6 @@
-/* A gateway bed with one real collection, "c", of four dimensions: its log, its blue index, and a replica of its encoder
- * (fakes/fake_encoder.h: a text is its own vector). The test plays the indexer: document_bed_index() follows the log.
+/* A gateway bed with one real collection, "c", of four dimensions: its log, its blue index, and a replica of its
+ * encoder (fakes/fake_encoder.h: a text is its own vector). The test plays the indexer: document_bed_index() follows
+ * the log.
  */
 #pragma once
 #include "collection/collection.h"

@@ -83,10 +83,14 @@ static void what_is_no_document_is_refused_with_its_reason(void **state) {
         const char *body, *reason;
         int status;
     } cases[] = {
-        {"{\"text\":\"\"}", "text", 400},       {"{\"text\":\"  \"}", "text", 400},
-        {"{\"text\":7}", "text", 400},          {"{}", "text", 400},
-        {"{\"text\":\"a\"", "", 400},           {"[]", "", 400},
-        {"{\"text\":\"a\",\"x\":1}", "x", 400}, {"{\"text\":\"a\",\"payload\":[]}", "payload", 400},
+        {"{\"text\":\"\"}", "text", 400},
+        {"{\"text\":\"  \"}", "text", 400},
+        {"{\"text\":7}", "text", 400},
+        {"{}", "text", 400},
+        {"{\"text\":\"a\"", "", 400},
+        {"[]", "", 400},
+        {"{\"text\":\"a\",\"x\":1}", "x", 400},
+        {"{\"text\":\"a\",\"payload\":[]}", "payload", 400},
         {"", "", 400},
     };
     struct document_bed *bed = *state;
@@ -491,7 +495,8 @@ static void a_gateway_that_ends_amid_writes_ends_cleanly(void **state) {
     memset(clients, 0, sizeof clients);
     document_bed_start(bed);
     for (int i = 0; i < COUNT; i++)
-        document_bed_begin(bed, &clients[i], i % 2 ? "GET" : "PUT", i % 2 ? DOCUMENTS "/x" : DOCUMENTS "/x?wait=indexed", NULL,
+        document_bed_begin(bed, &clients[i], i % 2 ? "GET" : "PUT",
+                           i % 2 ? DOCUMENTS "/x" : DOCUMENTS "/x?wait=indexed", NULL,
                            i % 2 ? NULL : "{\"text\":\"1 0 0 0\"}", i % 2 ? 0 : 18);
     until(&bed->bed, known(bed)->is_loading || known(bed)->log);
     gateway_end(bed->bed.gateway, 0);

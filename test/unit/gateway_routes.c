@@ -47,8 +47,8 @@ static int open_fixture(void **state) {
     assert_non_null(mkdtemp(fixture->folder));
     fixture->path = fs_join(fixture->folder, "control.db");
     assert_int_equal(store_open(fixture->path, &fixture->writer, NULL), 0);
-    fixture->routes.binder = (struct gateway_route_binder){
-        .bind = on_bind, .unbind = on_unbind, .use_changed = on_use, .context = fixture};
+    fixture->routes.binder =
+        (struct gateway_route_binder){.bind = on_bind, .unbind = on_unbind, .use_changed = on_use, .context = fixture};
     *state = fixture;
     return 0;
 }

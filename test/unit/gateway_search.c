@@ -325,7 +325,8 @@ static void X1_a_search_keeps_the_pair_it_began_with(void **state) {
     document_bed_begin(bed, &other, "POST", SEARCH, NULL, "{\"query\":\"1 0 0 0\",\"limit\":1}", 29);
     client_wait(&bed->bed, &other);
     assert_int_equal(other.status, 200);
-    assert_non_null(strstr(other.body.bytes, "\"encoder\":{\"deployment\":\"enc2\",\"revision\":1,\"digest\":\"digest-2\"}"));
+    assert_non_null(
+        strstr(other.body.bytes, "\"encoder\":{\"deployment\":\"enc2\",\"revision\":1,\"digest\":\"digest-2\"}"));
     client_clear(&other);
 
     bed->a.does = ENCODES;
