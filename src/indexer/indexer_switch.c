@@ -228,6 +228,11 @@ static enum ask_outcome refuse(struct error **ret_error, const char *why, const 
 /* With the lock. */
 static enum ask_outcome check_destination(const struct flip *flip, struct error **ret_error) {
     const struct indexer_index *to = flip->to;
+    if (flip->collection->switching_task) {
+        error_set(ret_error, ERROR_CONFLICT, "task %s is switching to the index %s", flip->collection->switching_task,
+                  flip->collection->switching_to->row.index_id);
+        return ASK_FAILED;
+    }
     if (to == flip->collection->blue) return refuse(ret_error, "is the blue one already", to->row.index_id);
     if (!indexer_index_in(to, INDEX_READY | INDEX_ROLLBACK)) return refuse(ret_error, "is not ready", to->row.index_id);
     if (indexer_is_filling(to) || (flip->to_queries && indexer_is_filling(flip->to_queries))) return ASK_WAITS;
@@ -262,36 +267,61 @@ static void release_both(const struct flip *flip) {
     pthread_mutex_unlock(&flip->job->indexer->lock);
 }
 
-/* Near enough to be worth holding blue back for; then it is recorded and done. */
+/* With the lock. The destination gets on, and is near enough to be worth holding blue back for. */
+static bool is_worth_a_fence(const struct flip *flip, uint64_t reached) {
+    bool is_starved = flip->to->is_starved || (flip->to_queries && flip->to_queries->is_starved);
+    return !is_starved && is_near(flip->collection, reached);
+}
+
+/* The fence stands before the record does: nothing slips out between them. */
+static int record(struct flip *flip, struct error **ret_error) {
+    struct indexer_collection *collection = flip->collection;
+    pthread_mutex_lock(&collection->indexer->lock);
+    set_switching(collection, flip->task_id, flip->to->row.index_id);
+    collection->switching_since = clock_wall_ms();
+    pthread_mutex_unlock(&collection->indexer->lock);
+    int result = collection_begin_switch(collection->store, flip->task_id, flip->to->row.index_id, ret_error);
+    if (result < 0) {
+        pthread_mutex_lock(&collection->indexer->lock);
+        indexer_switch_clear(collection);
+        pthread_mutex_unlock(&collection->indexer->lock);
+        return result;
+    }
+    pause_point("switch_recorded");
+    indexer_tell_events(collection);
+    flip->job->ask->stage = STAGE_FENCED;
+    return 0;
+}
+
 static enum ask_outcome approach(struct flip *flip, struct error **ret_error) {
     struct indexer *indexer = flip->job->indexer;
     pthread_mutex_lock(&indexer->lock);
     enum ask_outcome outcome = check_destination(flip, ret_error);
-    bool near = is_near(flip->collection, flip->to->written);
+    bool worth = is_worth_a_fence(flip, flip->to->written);
     pthread_mutex_unlock(&indexer->lock);
     if (outcome != ASK_DONE) return outcome;
-    if (!near) return ASK_WAITS;
+    if (!worth) return ASK_WAITS;
     claim_both(flip);
     int result = bring_forward(flip, ret_error);
     release_both(flip);
-    if (result >= 0)
-        result = collection_begin_switch(flip->collection->store, flip->task_id, flip->to->row.index_id, ret_error);
-    if (result < 0) return ASK_FAILED;
-    pause_point("switch_recorded");
+    if (result < 0) return (*ret_error)->transient ? ASK_WAITS : ASK_FAILED;
     pthread_mutex_lock(&indexer->lock);
-    set_switching(flip->collection, flip->task_id, flip->to->row.index_id);
-    flip->collection->switching_since = clock_wall_ms();
+    worth = is_worth_a_fence(flip, flip->to->durable);
     pthread_mutex_unlock(&indexer->lock);
-    indexer_tell_events(flip->collection);
-    flip->job->ask->stage = STAGE_FENCED;
-    return ASK_DONE;
+    if (!worth) return ASK_WAITS;
+    return record(flip, ret_error) < 0 ? ASK_FAILED : ASK_DONE;
+}
+
+/* What anyone can have seen of it: after another boot also what it showed before, up to where its answers begin (L6). */
+static uint64_t shown_of(const struct indexer_index *index) {
+    if (!index) return 0;
+    return index->applied > index->answers_from ? index->applied : index->answers_from;
 }
 
 /* With the lock. What anyone has seen is durable in the destination, and the rest is little. */
 static bool may_flip(const struct flip *flip, uint64_t *ret_shown) {
-    const struct indexer_index *blue = flip->collection->blue, *queries = flip->collection->blue_queries;
-    *ret_shown = blue ? blue->applied : 0;
-    bool queries_shown = flip->to_queries && queries && queries->applied > flip->to_queries->durable;
+    *ret_shown = shown_of(flip->collection->blue);
+    bool queries_shown = flip->to_queries && shown_of(flip->collection->blue_queries) > flip->to_queries->durable;
     return flip->to->durable >= *ret_shown && !queries_shown && is_near(flip->collection, flip->to->durable);
 }
 
