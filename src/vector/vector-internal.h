@@ -43,6 +43,8 @@ static inline void vector_store(vector_word *word, uint64_t number) {
 
 /* CRC-32C (Castagnoli; RFC 3720 appendix B.4), continued from `checksum`, 0 at the start. */
 uint32_t vector_checksum(uint32_t checksum, const void *bytes, size_t size);
+/* The same, as a machine without an instruction for it does it. */
+uint32_t vector_checksum_plain(uint32_t checksum, const void *bytes, size_t size);
 
 /* ---- the header (vector_header.c) ----------------------------------------------------------------------------------
  */

@@ -76,7 +76,8 @@ const char *vector_header_check(const struct vector_header *header, struct vecto
         if (is_whole(record) && (!last || last->count < record->count)) last = record;
     }
     if (!last) return "its record of the last sync fails its checksum";
-    if (last->durable > VECTOR_NUMBER_MAXIMUM) return "its record of the last sync has a number that cannot be";
+    if (last->durable > VECTOR_NUMBER_MAXIMUM || last->count >= VECTOR_NUMBER_MAXIMUM)
+        return "its record of the last sync has a number that cannot be";
     if (vector_load(&header->words[HEADER_APPLIED]) > vector_load(&header->words[HEADER_WRITTEN]))
         return "more was shown than written";
     if (vector_load(&header->words[HEADER_RATE]) > UINT32_MAX) return "its rate cannot be";

@@ -35,10 +35,12 @@ static void make_table(void) {
     }
 }
 
-static uint32_t checksum_plain(uint32_t checksum, const unsigned char *bytes, size_t size) {
+uint32_t vector_checksum_plain(uint32_t checksum, const void *bytes, size_t size) {
+    const unsigned char *at = bytes;
     pthread_once(&table_once, make_table);
-    for (size_t i = 0; i < size; i++) checksum = checksum >> 8 ^ table[(checksum ^ bytes[i]) & 0xff];
-    return checksum;
+    checksum = ~checksum;
+    for (size_t i = 0; i < size; i++) checksum = checksum >> 8 ^ table[(checksum ^ at[i]) & 0xff];
+    return ~checksum;
 }
 
 #ifdef __x86_64__
@@ -60,5 +62,5 @@ uint32_t vector_checksum(uint32_t checksum, const void *bytes, size_t size) {
 #ifdef __x86_64__
     if (__builtin_cpu_supports("sse4.2")) return ~checksum_sse42(~checksum, bytes, size);
 #endif
-    return ~checksum_plain(~checksum, bytes, size);
+    return vector_checksum_plain(checksum, bytes, size);
 }
