@@ -3,7 +3,7 @@
 prefix ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help build models run test bench install lint format fuzz clean distclean
+.PHONY: help build models run test chaos bench install lint format fuzz clean distclean
 
 help: ## this list
 	@awk -F ': *## *' '/^[a-z]+: *##/ { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,9 @@ run: ## build, start on 127.0.0.1:8400 (LISTEN=...), deploy an example model, se
 
 test: ## build and run every test
 	@tools/test
+
+chaos: ## kill a process 1,000 times under re-indexes, and check every answer (SLIPWAY_CHAOS_SEED=, SLIPWAY_CHAOS_KILLS=)
+	@tools/chaos
 
 bench: ## measure, and write bench/RESULTS.md
 	@tools/bench

@@ -35,7 +35,8 @@ class Encoder:
 
     def __init__(self, name, folder, digest, queries, texts):
         self.name, self.folder, self.digest, self.dimension = name, folder, digest, texts.shape[1]
-        self.queries, self.scores = queries, queries @ texts.T
+        self.scores = queries @ texts.T
+        self.vectors = [[round(float(value), 7) for value in vector] for vector in queries]  # as they are sent
 
 
 def unit(vectors):

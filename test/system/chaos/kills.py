@@ -18,7 +18,9 @@ from slipway import eventually, lives
 
 ROLES = ("controller", "indexer", "gateway", "runner", "supervisor")
 RECOVERY = 90.0  # seconds; longer is a violation
-STRUCK_OUT = 5.0  # seconds at most until a step's own kill
+STRUCK_OUT = 5.0  # seconds at most until a step's first kill
+AFTER_A_BEGINNING = 0.03  # seconds at most from the beginning of a task's step to the kill
+KILLS_A_STEP = 4  # at most: so that there are many steps, and not one that is killed for ever
 TRIES = 200
 
 
@@ -43,7 +45,7 @@ class Killer(threading.Thread):
         self.longest = {}
         self._changed = threading.Condition()
         self._step, self._struck, self._number, self._over = None, 0, 0, False
-        self._typical, self._seen, self._deck = {}, {}, []
+        self._typical, self._seen, self._deck, self._record = {}, {}, [], None
         self.error = None
 
     # ---- told by the scenario
@@ -59,6 +61,7 @@ class Killer(threading.Thread):
     def step(self, name):
         with self._changed:
             self._step, self._struck, self._began = name, 0, time.monotonic()
+            self._allowed = self.dice.randint(1, KILLS_A_STEP)
             self._number += 1
             self._changed.notify_all()
 
@@ -102,34 +105,33 @@ class Killer(threading.Thread):
         with self._changed:
             self._striking = False
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._step is not None or self._over)
+            self._changed.wait_for(lambda: (self._step and self._struck < self._allowed) or self._over)
             self._striking = True
 
     def _wait_for_moment(self):
-        """A share of the time that such a step takes, or the beginning of one of its tasks' steps; later ones: a pause."""
-        if self._struck:
-            time.sleep(self.dice.random() * self.pause)
-            return
-        step, number = self._step, self._number
+        """Half of the kills: just after the beginning of one of the steps that tasks have here, by chance, so that the short
+        ones are met as often as the long. The others: a share of the time that all this takes; after the first, a pause."""
+        step, number, first = self._step, self._number, not self._struck
         known = sorted(self._seen.get(step, ()))
         if known and self.dice.random() < 0.5:
-            self._wait_for_task_step(self.dice.choice(known), number)
+            self._wait_for_task_step(self.dice.choice(known), number, STRUCK_OUT if first else 3 * self.pause)
         else:
-            time.sleep(self.dice.random() * self._typical.get(step, 1.0))
+            time.sleep(self.dice.random() * (self._typical.get(step, 1.0) if first else self.pause))
 
-    def _wait_for_task_step(self, wanted, number):
-        end = time.monotonic() + STRUCK_OUT
-        while time.monotonic() < end and number == self._number and wanted not in self._task_steps():
-            time.sleep(0.003)
-        time.sleep(self.dice.random() * 0.05)
+    def _wait_for_task_step(self, wanted, number, longest):
+        end = time.monotonic() + longest
+        while time.monotonic() < end and number == self._number and self._step and wanted not in self._task_steps():
+            time.sleep(0.002)
+        time.sleep(self.dice.random() * AFTER_A_BEGINNING)
 
     def _task_steps(self):
         """What the tasks at work are at: "reindex/await_ready"."""
         try:
-            with Follower(self.service.state) as record:
-                found = [f"{kind}/{step}" for kind, step in record.rows("SELECT kind, step FROM tasks WHERE status = 'processing'") if step]
+            self._record = self._record or Follower(self.service.state)
+            found = [f"{kind}/{step}" for kind, step in self._record.rows("SELECT kind, step FROM tasks WHERE status = 'processing'") if step]
         except sqlite3.OperationalError:
-            return []  # between a supervisor and the next
+            self._record = None  # between a supervisor and the next
+            return []
         if self._step:
             self._seen.setdefault(self._step, set()).update(found)
         return found
