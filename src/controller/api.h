@@ -63,6 +63,10 @@ int api_wait_deadline(struct api_call *call, struct error **ret_error);
 /* Finishes the call with a document whose root is `root`. */
 void api_answer(struct api_call *call, int status, yyjson_mut_doc *document, yyjson_mut_val *root);
 
+/* Finishes the call with that task (api_tasks.c). */
+int api_answer_task(struct api_call *call, struct store_transaction *tx, const char *id, int status,
+                    struct error **ret_error);
+
 #define ROUTE_OWN(name)
 #define ROUTE_HEALTH(name)
 #define ROUTE_DATA(name)

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/fs.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/api.h"
+#include "controller/collections.h"
 
 struct model_call {
     const char *model_id, *task_id, *parent_id, *reason; /* borrowed from the body */
@@ -119,23 +119,12 @@ static int insert_settled_task(struct api_call *call, struct store_transaction *
 
 /* ---- POST /deploy ---- */
 
-/* file://<root>/<id> for the first root that has it, else for the last root (whose lack the fetch step will report). */
-static char *default_uri(const struct registry_context *registry, const char *model_id) {
-    _cleanup_free_ char *path = NULL;
-    for (size_t i = 0; i < registry->root_count; i++) {
-        free(path);
-        path = fs_join(registry->roots[i], model_id);
-        if (fs_exists(path)) break;
-    }
-    return text_format("file://%s", path ? path : model_id);
-}
-
 static int deploy_new(struct api_call *call, struct store_transaction *tx, const struct model_call *model,
                       struct deployment_request *request, const struct deployment *failed, char **ret_task_id,
                       struct error **ret_error) {
     const struct operation_origin origin = {.task_id = model->task_id, .parent_id = model->parent_id};
     _cleanup_task_ struct task task = {0};
-    if (!request->model_uri) request->model_uri = default_uri(&call->controller->registry, model->model_id);
+    if (!request->model_uri) request->model_uri = request_default_uri(&call->controller->registry, model->model_id);
     int result = failed ? operation_deploy_again(call->controller, tx, failed, request, &origin, &task, ret_error)
                         : operation_create(call->controller, tx, request, &origin, &task, ret_error);
     if (result >= 0) *ret_task_id = TAKE(task.id);
@@ -215,6 +204,15 @@ static int delete_deployed(struct api_call *call, struct store_transaction *tx, 
     if (result)
         return insert_settled_task(call, tx, model, "delete", deployment->id, task.id, TASK_PENDING, NULL, NULL,
                                    ret_task_id, ret_error);
+    _cleanup_error_ struct error *refusal = NULL;
+    result = encoder_check_unused(tx, deployment, &refusal);
+    if (result == -ERROR_CONFLICT)
+        return insert_settled_task(call, tx, model, "delete", deployment->id, NULL, TASK_REFUSED, refusal->message,
+                                   refusal, ret_task_id, ret_error);
+    if (result < 0) {
+        if (ret_error) *ret_error = TAKE(refusal);
+        return result;
+    }
     const struct operation_origin origin = {model->task_id, model->parent_id, model->reason};
     result = operation_delete(call->controller, tx, deployment, &origin, &task, ret_error);
     if (result >= 0) *ret_task_id = TAKE(task.id);

@@ -3,8 +3,8 @@
 #include "base/text.h"
 #include "controller/api.h"
 
-static int answer_task(struct api_call *call, struct store_transaction *tx, const char *id, int status,
-                       struct error **ret_error) {
+int api_answer_task(struct api_call *call, struct store_transaction *tx, const char *id, int status,
+                    struct error **ret_error) {
     _cleanup_task_ struct task task = {0};
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *object = NULL;
@@ -72,7 +72,7 @@ int api_task_get(struct api_call *call, struct error **ret_error) {
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     int result = api_check_parameters(call, 0, ret_error);
     if (result < 0 || (result = store_begin(call->controller->store, &tx, ret_error)) < 0) return result;
-    return answer_task(call, tx, call->arguments[0], 200, ret_error);
+    return api_answer_task(call, tx, call->arguments[0], 200, ret_error);
 }
 
 int api_task_wait(struct api_call *call, struct error **ret_error) {
@@ -83,7 +83,7 @@ int api_task_wait(struct api_call *call, struct error **ret_error) {
         (result = store_begin(call->controller->store, &tx, ret_error)) < 0 ||
         (result = task_load(tx, call->arguments[0], &task, ret_error)) < 0)
         return result;
-    if (task_status_is_finished(task.status)) return answer_task(call, tx, task.id, 200, ret_error);
+    if (task_status_is_finished(task.status)) return api_answer_task(call, tx, task.id, 200, ret_error);
     if (!call->wait_is_over) return API_WAIT;
     return error_set_status(ret_error, ERROR_UNAVAILABLE, 504, "task %s is still %s%s%s", task.id,
                             task_status_name(task.status), task.step ? ", at the step " : "",
@@ -95,7 +95,7 @@ int api_task_cancel(struct api_call *call, struct error **ret_error) {
     int result = api_check_parameters(call, 0, ret_error);
     if (result < 0 || (result = store_begin(call->controller->store, &tx, ret_error)) < 0 ||
         (result = engine_cancel(tx, call->arguments[0], "canceled on request", ret_error)) < 0 ||
-        (result = answer_task(call, tx, call->arguments[0], 202, ret_error)) < 0)
+        (result = api_answer_task(call, tx, call->arguments[0], 202, ret_error)) < 0)
         return result;
     call->changed = true;
     return store_commit(TAKE(tx), ret_error);
@@ -108,7 +108,7 @@ int api_task_restart(struct api_call *call, struct error **ret_error) {
     if (result < 0 || (result = store_begin(call->controller->store, &tx, ret_error)) < 0 ||
         (result = task_load(tx, call->arguments[0], &task, ret_error)) < 0 ||
         (result = operation_restart_task(call->controller, tx, &task, ret_error)) < 0 ||
-        (result = answer_task(call, tx, task.id, 202, ret_error)) < 0)
+        (result = api_answer_task(call, tx, task.id, 202, ret_error)) < 0)
         return result;
     call->changed = true;
     return store_commit(TAKE(tx), ret_error);

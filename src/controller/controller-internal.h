@@ -38,6 +38,8 @@ enum task_status {
 };
 
 struct engine;
+struct indexer_link;
+struct outbox;
 struct replicas;
 struct routing;
 struct api;
@@ -54,6 +56,8 @@ struct controller {
     struct replicas *replicas;
     struct routing *routing;
     struct engine *engine;
+    struct indexer_link *indexer; /* collections.h */
+    struct outbox *outbox; /* collections.h */
     struct api *api;
 };
 
@@ -109,8 +113,8 @@ int event_add(struct store_transaction *tx, const char *kind, const char *deploy
 /* ---- tasks (record_task.c) ---- */
 
 struct task {
-    char *id, *kind, *step, *deployment_id, *model_id, *parent_id, *parent_label, *leader_id, *undo_json, *state_json,
-        *metadata_json, *detail, *error_json;
+    char *id, *kind, *step, *deployment_id, *model_id, *parent_id, *parent_label, *leader_id, *collection, *undo_json,
+        *state_json, *metadata_json, *detail, *error_json;
     enum task_status status;
     int64_t revision, attempts, cancel_requested, not_before, deadline, created_at, updated_at;
     int64_t progress_done, progress_total, progress_failed;
@@ -124,8 +128,8 @@ bool task_status_is_finished(enum task_status status);
 /* RESOURCE_NOT_FOUND when there is none. */
 int task_load(struct store_transaction *tx, const char *id, struct task *ret_task, struct error **ret_error);
 /* Inserts it `pending` with its event: id (made when NULL, then set), kind, deployment_id, revision, model_id,
- * parent_*, leader_id, undo_json, metadata_json, not_before are read. deadline: now + the pending deadline for deploy
- * kinds. */
+ * parent_*, leader_id, collection (its name), undo_json, state_json, metadata_json, not_before are read. deadline: now
+ * + the pending deadline for deploy kinds. */
 int task_insert(struct store_transaction *tx, const struct settings *settings, struct task *task,
                 struct error **ret_error);
 /* The only function that changes a status: row, event, and (when finished) the tasks that have it as leader_id, which

@@ -14,8 +14,9 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/pause.h"
 #include "base/text.h"
-#include "controller/engine-internal.h"
+#include "controller/collections.h"
 #include "slipway_version.h"
 #include "wire/role.h"
 #include "wire/wire.h"
@@ -149,8 +150,10 @@ static void take_message(struct process *process, const struct wire_message *mes
         routing_gateway_uses(controller->routing, message->routes_used.gateway_id, message->routes_used.generation,
                              message->routes_used.lowest);
         break;
+    case WIRE_collection_events: outbox_note(controller->outbox, message->collection_events.collection_id); break;
     default:
-        if (controller->api) api_take_message(controller->api, message);
+        if (controller->api && api_take_message(controller->api, message)) break;
+        if (controller->indexer) indexer_link_take(controller->indexer, message);
     }
 }
 
@@ -211,7 +214,9 @@ static void begin_retention(uv_timer_t *timer) {
 
 static void run_start(uv_work_t *work) {
     struct process *process = work->data;
-    engine_reconcile(process->controller.engine, &process->start_error);
+    struct controller *controller = &process->controller;
+    if (engine_reconcile(controller->engine, &process->start_error) >= 0)
+        outbox_start(controller->outbox, &process->start_error);
 }
 
 static void after_start(uv_work_t *work, int status) {
@@ -279,6 +284,8 @@ static int open_parts(struct process *process, struct error **ret_error) {
     controller->target = local_target_new(put_into_outbox, process, controller->settings->memory_budget);
     controller->replicas = replicas_new();
     controller->routing = routing_new(announce_routes, process);
+    controller->indexer = indexer_link_new(put_into_outbox, process);
+    controller->outbox = outbox_new(controller);
     if ((result = engine_new(controller, &controller->engine, ret_error)) < 0) return result;
     return api_new(controller, &controller->api, ret_error);
 }
@@ -305,7 +312,9 @@ static void close_parts(struct process *process) {
     uv_walk(controller->loop, close_handle, NULL);
     uv_run(controller->loop, UV_RUN_DEFAULT);
     engine_free(controller->engine);
+    outbox_free(controller->outbox);
     api_free(controller->api);
+    indexer_link_free(controller->indexer);
     routing_free(controller->routing);
     replicas_free(controller->replicas);
     local_target_free(controller->target);
@@ -352,6 +361,7 @@ int controller_main(struct settings *settings) {
     process.supervisor = wire_channel_new(ROLE_DESCRIPTOR_SUPERVISOR);
     open_handles(&process);
     take_roots(&process);
+    pause_point("controller_starts");
     if (open_parts(&process, &error) < 0) {
         fail_start(&process, error);
     } else {

@@ -62,6 +62,7 @@ struct replica_row {
     char *id, *task_id, *state;
     int64_t revision, reserved_bytes, memory_limit_bytes, warm_until, created_at;
     double cpu;
+    bool idle; /* it only fills an index: it gets what nothing else wants of the processors */
 };
 struct replica_rows {
     struct replica_row *rows;
@@ -158,6 +159,11 @@ void engine_set_committed(struct step_run *run);
 /* From here on only the engine's stop interrupts the run. */
 void engine_set_undoing(struct engine_run *run);
 bool engine_is_stopping(struct engine *engine);
+/* Counts what may have changed a task, so that a task that waits for others can look, and then wait for what it has not
+ * seen. */
+uint64_t engine_version(struct engine *engine);
+/* Until the version is another one. False at the deadline (clock_monotonic_ms()) or when the run is interrupted. */
+bool engine_wait_change(struct step_run *run, uint64_t version, uint64_t deadline_ms);
 /* Tests stop the world here: called on the task's thread after a step was recorded and before it begins. */
 void engine_observe(struct engine *engine, void (*on_step)(const struct task *task, const char *step, void *context),
                     void *context);

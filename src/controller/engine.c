@@ -8,9 +8,11 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "controller/collections.h"
 #include "controller/steps.h"
 
 #define WORKER_STACK_BYTES (1u << 20)
+#define PARENTS_MAXIMUM 256 /* tasks on collections at once: a thread each */
 #define STORE_RETRY_MS 1000 /* after the store failed: it may be full for a while */
 
 struct note {
@@ -24,6 +26,7 @@ struct engine {
     pthread_cond_t woken; /* the engine's thread, and pausing tasks */
     pthread_t thread;
     bool started, wake, stopping;
+    uint64_t version; /* counts wakes and ends of runs */
     struct engine_run *runs;
     struct note *notes, **notes_end;
     void (*on_step)(const struct task *task, const char *step, void *context);
@@ -63,6 +66,7 @@ void engine_wake(struct engine *engine) {
     if (!engine) return;
     pthread_mutex_lock(&engine->mutex);
     engine->wake = true;
+    engine->version++;
     pthread_cond_broadcast(&engine->woken);
     pthread_mutex_unlock(&engine->mutex);
 }
@@ -102,6 +106,7 @@ static bool interrupt(struct engine_run *run, enum engine_interruption interrupt
 static void wake_waiters(struct engine *engine) {
     replicas_wake(engine->controller->replicas);
     routing_wake(engine->controller->routing);
+    indexer_link_wake(engine->controller->indexer);
     pthread_mutex_lock(&engine->mutex);
     pthread_cond_broadcast(&engine->woken);
     pthread_mutex_unlock(&engine->mutex);
@@ -156,6 +161,24 @@ bool engine_pause(struct engine_run *run, uint64_t pause_ms) {
     return !atomic_load(&run->run.interrupted);
 }
 
+uint64_t engine_version(struct engine *engine) {
+    pthread_mutex_lock(&engine->mutex);
+    uint64_t version = engine->version;
+    pthread_mutex_unlock(&engine->mutex);
+    return version;
+}
+
+bool engine_wait_change(struct step_run *run, uint64_t version, uint64_t deadline_ms) {
+    struct engine *engine = run->controller->engine;
+    struct timespec until = timespec_of(deadline_ms);
+    pthread_mutex_lock(&engine->mutex);
+    while (engine->version == version && !atomic_load(&run->interrupted))
+        if (pthread_cond_timedwait(&engine->woken, &engine->mutex, &until)) break;
+    bool changed = engine->version != version;
+    pthread_mutex_unlock(&engine->mutex);
+    return changed && !atomic_load(&run->interrupted);
+}
+
 bool engine_rest(struct engine *engine, uint64_t pause_ms) {
     struct timespec until = timespec_of(clock_monotonic_ms() + pause_ms);
     pthread_mutex_lock(&engine->mutex);
@@ -175,6 +198,7 @@ static void *work(void *context) {
     pthread_mutex_lock(&engine->mutex);
     run->finished = true;
     engine->wake = true;
+    engine->version++;
     pthread_cond_broadcast(&engine->woken);
     pthread_mutex_unlock(&engine->mutex);
     return NULL;
@@ -186,9 +210,16 @@ static bool is_running(struct engine *engine, const char *task_id) {
     return false;
 }
 
-static size_t count_running(struct engine *engine) {
+/* Tasks on collections wait for others most of the time: were they counted, children could wait for ever for the
+ * worker that their parent holds. */
+static bool is_parent(const struct task *task) {
+    return task->collection != NULL;
+}
+
+static size_t count_running(struct engine *engine, bool parents) {
     size_t count = 0;
-    for (struct engine_run *run = engine->runs; run; run = run->next) count++;
+    for (struct engine_run *run = engine->runs; run; run = run->next)
+        if (is_parent(&run->run.task) == parents) count++;
     return count;
 }
 
@@ -249,7 +280,8 @@ static void join_finished(struct engine *engine, bool all) {
 
 #define KIND(name, ...) ", '" #name "'"
 static const char next_task_sql[] =
-    "SELECT t.id FROM tasks t WHERE t.status = 'pending' AND t.leader_id IS NULL AND t.not_before <= ? AND t.kind IN (''"
+    "SELECT t.id FROM tasks t WHERE t.status = 'pending' AND t.leader_id IS NULL AND t.not_before <= ? "
+    "AND ((? = 1 AND t.collection IS NULL) OR (? = 1 AND t.collection IS NOT NULL)) AND t.kind IN (''"
 #include "controller/steps.def"
     ") AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.deployment_id = t.deployment_id AND o.status = 'processing' "
     "AND o.leader_id IS NULL) "
@@ -257,6 +289,9 @@ static const char next_task_sql[] =
     "AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.deployment_id = t.deployment_id AND o.status = 'pending' "
     "AND o.leader_id IS NULL AND o.id <> t.id AND o.kind <> 'retire' AND (t.kind = 'retire' OR o.created_at < t.created_at "
     "OR (o.created_at = t.created_at AND o.rowid < t.rowid))) "
+    /* One re-index of a collection; who waits for another comes when that has ended. */
+    "AND NOT EXISTS (SELECT 1 FROM tasks o WHERE t.kind = 'reindex' AND o.kind = 'reindex' "
+    "AND o.collection = t.collection AND o.status = 'processing') "
     "ORDER BY t.created_at, t.rowid LIMIT 1";
 #undef KIND
 
@@ -268,21 +303,28 @@ static int ask_id(struct store_rows *rows, char **ret_id, struct error **ret_err
     return result;
 }
 
-static int find_next_task(struct store_transaction *tx, int64_t now, char **ret_id, struct error **ret_error) {
+/* Which tasks there are threads for. */
+struct room {
+    bool for_workers, for_parents;
+};
+
+static int find_next_task(struct store_transaction *tx, int64_t now, const struct room *room, char **ret_id,
+                          struct error **ret_error) {
     struct store_rows *rows = NULL;
-    int result = store_query(tx, &rows, ret_error, next_task_sql, "i", now);
+    int result = store_query(tx, &rows, ret_error, next_task_sql, "iii", now, (int64_t)room->for_workers,
+                             (int64_t)room->for_parents);
     return result < 0 ? result : ask_id(rows, ret_id, ret_error);
 }
 
 static bool has_deadline(const struct task *task) {
-    return !text_equal(task->kind, "retire");
+    return !text_equal(task->kind, "retire") && !is_parent(task);
 }
 
 /* 1 with the task, now `processing`; 0 when there is none that may run. */
-static int claim(struct engine *engine, struct store_transaction *tx, int64_t now, struct task *ret_task,
-                 struct error **ret_error) {
+static int claim(struct engine *engine, struct store_transaction *tx, int64_t now, const struct room *room,
+                 struct task *ret_task, struct error **ret_error) {
     _cleanup_free_ char *id = NULL;
-    int result = find_next_task(tx, now, &id, ret_error);
+    int result = find_next_task(tx, now, room, &id, ret_error);
     if (result <= 0) return result;
     _cleanup_task_ struct task task = {0};
     if ((result = task_load(tx, id, &task, ret_error)) < 0) return result;
@@ -372,11 +414,27 @@ static void look_clear(struct look *look) {
     free(look->tasks);
 }
 
+static size_t count_claimed(const struct look *look, bool parents) {
+    size_t count = 0;
+    for (size_t i = 0; i < look->count; i++)
+        if (is_parent(&look->tasks[i]) == parents) count++;
+    return count;
+}
+
+static struct room room_for(struct engine *engine, const struct look *look) {
+    return (struct room){
+        .for_workers =
+            count_running(engine, false) + count_claimed(look, false) < engine->controller->settings->task_workers,
+        .for_parents = count_running(engine, true) + count_claimed(look, true) < PARENTS_MAXIMUM,
+    };
+}
+
 static int claim_all(struct engine *engine, struct store_transaction *tx, struct look *look, struct error **ret_error) {
     int result = 0;
-    while (count_running(engine) + look->count < engine->controller->settings->task_workers) {
+    for (;;) {
+        struct room room = room_for(engine, look);
         struct task task = {0};
-        if ((result = claim(engine, tx, look->now, &task, ret_error)) <= 0) break;
+        if ((result = claim(engine, tx, look->now, &room, &task, ret_error)) <= 0) break;
         look->tasks = mem_resize(look->tasks, look->count + 1, sizeof *look->tasks);
         look->tasks[look->count++] = task;
         look->changed = true;
@@ -419,6 +477,14 @@ static void log_error(const char *what, const struct error *error) {
     log_write(LOG_WARNING, what, "error", text, NULL);
 }
 
+static void tell_of_change(struct engine *engine) {
+    if (engine->controller->api) api_changed(engine->controller->api);
+    pthread_mutex_lock(&engine->mutex);
+    engine->version++;
+    pthread_cond_broadcast(&engine->woken);
+    pthread_mutex_unlock(&engine->mutex);
+}
+
 /* Does what there is to do now; when to look again at the latest. */
 static uint64_t dispatch(struct engine *engine) {
     __attribute__((cleanup(look_clear))) struct look look = {.now = clock_wall_ms(), .next_wall_ms = INT64_MAX};
@@ -434,7 +500,7 @@ static uint64_t dispatch(struct engine *engine) {
     if (!started && clock_monotonic_ms() + STORE_RETRY_MS < next) next = clock_monotonic_ms() + STORE_RETRY_MS;
     if (woken) wake_waiters(engine);
     routing_announce(engine->controller->routing, (uint64_t)look.generation);
-    if (look.changed && engine->controller->api) api_changed(engine->controller->api);
+    if (look.changed) tell_of_change(engine);
     if (look.next_wall_ms == INT64_MAX) return next;
     int64_t wait = look.next_wall_ms - clock_wall_ms();
     uint64_t at = clock_monotonic_ms() + (wait > 0 ? (uint64_t)wait : 1);

@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "controller/steps.h"
+#include "controller/collections.h"
 
 #define BACKOFF_MAXIMUM_MS 30000
 #define RECORD_RETRY_MS 1000
@@ -105,16 +105,19 @@ static int run_step(struct engine_run *run, const char *name, struct error **ret
     }
 }
 
+static int wrap_name(const struct task *task, struct error **ret_error) {
+    const char *name = task->collection ? task->collection : task->model_id ? task->model_id : "";
+    return error_wrap(ret_error, "%s %s", task->kind, name);
+}
+
 static int run_steps(struct engine_run *run, struct error **ret_error) {
-    const char *const *steps = step_pipeline(run->run.task.kind);
+    const char *const *steps = step_pipeline(&run->run.task);
     size_t i = 0;
     for (size_t known = 0; steps[known]; known++)
         if (text_equal(steps[known], run->run.task.step)) i = known;
     for (; steps[i]; i++) {
         int result = run_step(run, steps[i], ret_error);
-        if (result < 0)
-            return error_wrap(ret_error, "%s %s", run->run.task.kind,
-                              run->run.task.model_id ? run->run.task.model_id : "");
+        if (result < 0) return wrap_name(&run->run.task, ret_error);
     }
     return 0;
 }
@@ -134,11 +137,13 @@ static int record_done(struct engine_run *run, void *context, struct error **ret
     (void)context;
     const struct task *task = &run->run.task;
     _cleanup_transaction_ struct store_transaction *tx = NULL;
+    _cleanup_free_ char *detail = NULL;
     int result = begin(run, &tx, ret_error);
+    if (result >= 0 && task->collection) result = collection_task_done(&run->run, tx, &detail, ret_error);
     if (result >= 0 && text_equal(task->kind, "delete"))
         result = engine_make_inactive(tx, task->deployment_id, task->id, NULL, ret_error);
     if (result >= 0 && text_equal(task->kind, "restart")) result = end_restart(run, tx, ret_error);
-    if (result >= 0) result = task_set_status(tx, task->id, TASK_DONE, NULL, NULL, ret_error);
+    if (result >= 0) result = task_set_status(tx, task->id, TASK_DONE, detail, NULL, ret_error);
     return result < 0 ? result : step_commit(&run->run, TAKE(tx), ret_error);
 }
 
@@ -176,7 +181,8 @@ static void decide_ending(struct engine_run *run, struct error *error, struct en
         for (struct error *layer = ending->error; layer; layer = layer->cause) layer->class = ERROR_DEPLOYMENT;
         break;
     default:
-        if (error->class == ERROR_REFUSED) ending->status = TASK_REFUSED;
+        /* A rule forbids it: what is in the way is named. */
+        if (error->class == ERROR_REFUSED || error->class == ERROR_CONFLICT) ending->status = TASK_REFUSED;
     }
 }
 

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "controller/collections.h"
 
 /* ---- names ---- */
 
@@ -248,11 +249,23 @@ int operation_deploy_again(struct controller *controller, struct store_transacti
     return deployment_set_status(tx, deployment->id, DEPLOYMENT_CREATING, NULL, NULL, ret_task->id, ret_error);
 }
 
+/* What a package that is here embeds with may be known: then an encoder in use says no at once. */
+static int check_known_digest(struct store_transaction *tx, const struct deployment *deployment,
+                              const struct deployment_request *request, struct error **ret_error) {
+    static const char prefix[] = "package:sha256:";
+    _cleanup_free_ char *digest = NULL;
+    if (!text_starts_with(request->model_uri, prefix)) return 0;
+    int result =
+        encoder_known_digest(tx, request->model_uri + sizeof prefix - 1, request->recipe_json, &digest, ret_error);
+    return result < 0 ? result : encoder_check_digest(tx, deployment, deployment->serving_revision, digest, ret_error);
+}
+
 int operation_update(struct controller *controller, struct store_transaction *tx, const struct deployment *deployment,
                      const struct deployment_request *request, struct task *ret_task, struct error **ret_error) {
     int64_t revision = 0;
     int result = check_is_free(tx, deployment, ret_error);
-    if (result < 0 || (result = next_revision(tx, deployment->id, &revision, ret_error)) < 0 ||
+    if (result < 0 || (result = check_known_digest(tx, deployment, request, ret_error)) < 0 ||
+        (result = next_revision(tx, deployment->id, &revision, ret_error)) < 0 ||
         (result = insert_revision(tx, deployment->id, revision, request, ret_error)) < 0)
         return result;
     if (!text_equal(request->name, deployment->name) &&
@@ -332,7 +345,11 @@ int operation_rollback(struct controller *controller, struct store_transaction *
         return error_set(ret_error, ERROR_CONFLICT,
                          "deployment %s has no revision below the serving one that has served", deployment->name);
     int64_t revision = store_number(rows, 0);
-    if ((result = store_run(tx, NULL, ret_error, "UPDATE deployments SET revision = ? WHERE id = ?", "it", revision,
+    _cleanup_revision_ struct revision target = {0};
+    if ((result = revision_load(tx, deployment->id, revision, &target, ret_error)) < 0 ||
+        (result = encoder_check_digest(tx, deployment, deployment->serving_revision, target.encoder_digest,
+                                       ret_error)) < 0 ||
+        (result = store_run(tx, NULL, ret_error, "UPDATE deployments SET revision = ? WHERE id = ?", "it", revision,
                             deployment->id)) < 0 ||
         (result = insert_task(controller, tx, "rollback", deployment->id, deployment->name, revision, NULL,
                               snapshot_deployment(deployment), ret_task, ret_error)) < 0)
@@ -342,13 +359,19 @@ int operation_rollback(struct controller *controller, struct store_transaction *
 
 int operation_restart(struct controller *controller, struct store_transaction *tx, const struct deployment *deployment,
                       struct task *ret_task, struct error **ret_error) {
+    return operation_restart_for(controller, tx, deployment, NULL, ret_task, ret_error);
+}
+
+int operation_restart_for(struct controller *controller, struct store_transaction *tx,
+                          const struct deployment *deployment, const struct operation_origin *origin,
+                          struct task *ret_task, struct error **ret_error) {
     int result = check_is_free(tx, deployment, ret_error);
     if (result < 0) return result;
     if (!deployment->serving_revision)
         return error_set(ret_error, ERROR_CONFLICT, "deployment %s has nothing that serves: PUT it instead",
                          deployment->name);
     result = insert_task(controller, tx, "restart", deployment->id, deployment->name, deployment->serving_revision,
-                         NULL, snapshot_deployment(deployment), ret_task, ret_error);
+                         origin, snapshot_deployment(deployment), ret_task, ret_error);
     if (result < 0) return result;
     return deployment_set_status(tx, deployment->id, DEPLOYMENT_UPDATING, NULL, NULL, ret_task->id, ret_error);
 }
@@ -358,6 +381,7 @@ int operation_delete(struct controller *controller, struct store_transaction *tx
     if (deployment->status == DEPLOYMENT_INACTIVE) return 0;
     int result = task_find_unfinished(tx, deployment->id, "delete", ret_task, ret_error);
     if (result != 0) return result < 0 ? result : 0;
+    if ((result = encoder_check_unused(tx, deployment, ret_error)) < 0) return result;
     _cleanup_task_ struct task running = {0};
     result = task_find_unfinished(tx, deployment->id, NULL, &running, ret_error);
     if (result < 0) return result;
@@ -406,6 +430,7 @@ int operation_restart_task(struct controller *controller, struct store_transacti
         return error_set(ret_error, ERROR_CONFLICT,
                          "task %s is %s: only failed, refused and canceled tasks are restarted", task->id,
                          task_status_name(task->status));
+    if (task->collection) return operation_restart_collection_task(controller, tx, task, ret_error);
     if (!task->deployment_id)
         return error_set(ret_error, ERROR_CONFLICT, "task %s has no deployment to work on: send a new one", task->id);
     _cleanup_deployment_ struct deployment deployment = {0};
@@ -416,6 +441,8 @@ int operation_restart_task(struct controller *controller, struct store_transacti
                          "task %s is not the newest operation of deployment %s: that is task %s", task->id,
                          deployment.name, deployment.task_id);
     if (deployment.status == DEPLOYMENT_INACTIVE && (result = revive(tx, task, &deployment, ret_error)) < 0)
+        return result;
+    if (text_equal(task->kind, "delete") && (result = encoder_check_unused(tx, &deployment, ret_error)) < 0)
         return result;
     if ((result = redo(tx, task, &deployment, ret_error)) < 0) return result;
     int64_t now = clock_wall_ms();

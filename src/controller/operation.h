@@ -34,8 +34,12 @@ int operation_rollback(struct controller *controller, struct store_transaction *
                        struct task *ret_task, struct error **ret_error);
 int operation_restart(struct controller *controller, struct store_transaction *tx, const struct deployment *deployment,
                       struct task *ret_task, struct error **ret_error);
-/* Cancels what runs, then deletes. An inactive one: 0 and an empty task. One that is being deleted: the task that does
- * it. */
+/* The same as another task's child. */
+int operation_restart_for(struct controller *controller, struct store_transaction *tx,
+                          const struct deployment *deployment, const struct operation_origin *origin,
+                          struct task *ret_task, struct error **ret_error);
+/* Cancels what runs, then deletes. CONFLICT that names the collection when it is an encoder in use. An inactive one: 0
+ * and an empty task. One that is being deleted: the task that does it. */
 int operation_delete(struct controller *controller, struct store_transaction *tx, const struct deployment *deployment,
                      const struct operation_origin *origin, struct task *ret_task, struct error **ret_error);
 /* A failed, refused or canceled task is pending again; CONFLICT otherwise, or when a newer operation stands above it.

@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "controller/steps.h"
+#include "controller/collections.h"
 
 /* ---- lists of pairs of texts from a query ---- */
 
@@ -332,6 +332,7 @@ int reconcile_run(struct controller *controller, struct error **ret_error) {
         (result = settle_stuck(controller, tx, ret_error)) < 0 ||
         (result = reconcile_replicas(controller, tx, ret_error)) < 0 ||
         (result = reconcile_packages(controller, tx, ret_error)) < 0 ||
+        (result = encoder_reconcile(controller, tx, ret_error)) < 0 ||
         (result = drop_incoming(controller, tx, ret_error)) < 0 ||
         (result = replica_logs_remove_stale(controller, tx, ret_error)) < 0 ||
         (result = step_next_generation(tx, &generation, ret_error)) < 0 ||

@@ -43,6 +43,7 @@ void task_clear(struct task *task) {
     free(task->parent_id);
     free(task->parent_label);
     free(task->leader_id);
+    free(task->collection);
     free(task->undo_json);
     free(task->state_json);
     free(task->metadata_json);
@@ -54,7 +55,7 @@ void task_clear(struct task *task) {
 #define TASK_COLUMNS                                                                                                       \
     "id, kind, status, step, attempts, deployment_id, revision, model_id, parent_id, parent_label, leader_id, undo_json, " \
     "state_json, metadata_json, progress_done, progress_total, progress_rate, progress_failed, detail, error_json, "       \
-    "cancel_requested, not_before, deadline, created_at, updated_at"
+    "cancel_requested, not_before, deadline, created_at, updated_at, collection"
 
 static int task_from_row(struct store_rows *rows, struct task *ret_task, struct error **ret_error) {
     enum task_status status;
@@ -87,6 +88,7 @@ static int task_from_row(struct store_rows *rows, struct task *ret_task, struct 
         .deadline = store_number(rows, 22),
         .created_at = store_number(rows, 23),
         .updated_at = store_number(rows, 24),
+        .collection = store_text_copy(rows, 25),
     };
     return 0;
 }
@@ -175,11 +177,11 @@ int task_insert(struct store_transaction *tx, const struct settings *settings, s
     int result =
         store_run(tx, NULL, ret_error,
                   "INSERT INTO tasks (id, kind, status, deployment_id, revision, model_id, parent_id, parent_label, "
-                  "leader_id, undo_json, metadata_json, not_before, deadline, created_at, updated_at) "
-                  "VALUES (?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                  "tttittttttiiii", task->id, task->kind, task->deployment_id, task->revision, task->model_id,
-                  task->parent_id, task->parent_label, task->leader_id, task->undo_json, task->metadata_json,
-                  task->not_before, task->deadline, now, now);
+                  "leader_id, collection, undo_json, state_json, metadata_json, not_before, deadline, created_at, "
+                  "updated_at) VALUES (?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                  "tttittttttttiiii", task->id, task->kind, task->deployment_id, task->revision, task->model_id,
+                  task->parent_id, task->parent_label, task->leader_id, task->collection, task->undo_json,
+                  task->state_json, task->metadata_json, task->not_before, task->deadline, now, now);
     if (result < 0) return error_wrap(ret_error, "record the task %s", task->id);
     return event_add(tx, "task_status", task->deployment_id, task->id, "pending", NULL, ret_error);
 }

@@ -96,10 +96,12 @@ int render_task(struct store_transaction *tx, const struct task *task, yyjson_mu
     int result = add_children(tx, task->id, document, object, ret_error);
     if (result < 0) return result;
     json_add_text(document, object, "deployment_id", task->deployment_id);
+    json_add_text(document, object, "collection", task->collection);
     yyjson_mut_obj_add_sint(document, object, "attempts", task->attempts);
     json_add_time(document, object, "deadline", task->deadline);
     json_add_text(document, object, "detail", task->detail);
     json_add_json(document, object, "error", task->error_json);
+    json_add_json(document, object, "metadata", task->metadata_json);
     json_add_time(document, object, "created_at", task->created_at);
     json_add_time(document, object, "updated_at", task->updated_at);
     *ret_object = object;

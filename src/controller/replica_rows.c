@@ -26,7 +26,7 @@ int replica_rows_load(struct store_transaction *tx, const char *deployment_id, s
     int result =
         store_query(tx, &found, ret_error,
                     "SELECT id, task_id, state, revision, reserved_bytes, memory_limit_bytes, warm_until, created_at, "
-                    "cpu FROM replicas WHERE deployment_id = ? ORDER BY created_at, rowid",
+                    "cpu, idle FROM replicas WHERE deployment_id = ? ORDER BY created_at, rowid",
                     "t", deployment_id);
     if (result < 0) return result;
     while ((result = store_next(found, ret_error)) > 0) {
@@ -41,6 +41,7 @@ int replica_rows_load(struct store_transaction *tx, const char *deployment_id, s
             .warm_until = store_number(found, 6),
             .created_at = store_number(found, 7),
             .cpu = store_real(found, 8),
+            .idle = store_number(found, 9) != 0,
         };
     }
     if (result < 0) return result;
@@ -67,9 +68,9 @@ int replica_row_insert(struct store_transaction *tx, const char *deployment_id, 
     text_new_uuid(id);
     int result = store_run(tx, NULL, ret_error,
                            "INSERT INTO replicas (id, deployment_id, revision, task_id, state, reserved_bytes, cpu, "
-                           "memory_limit_bytes, created_at) VALUES (?, ?, ?, ?, 'starting', ?, ?, ?, ?)",
-                           "ttitidii", id, deployment_id, row->revision, task_id, row->reserved_bytes, row->cpu,
-                           row->memory_limit_bytes, clock_wall_ms());
+                           "memory_limit_bytes, created_at, idle) VALUES (?, ?, ?, ?, 'starting', ?, ?, ?, ?, ?)",
+                           "ttitidiii", id, deployment_id, row->revision, task_id, row->reserved_bytes, row->cpu,
+                           row->memory_limit_bytes, clock_wall_ms(), (int64_t)row->idle);
     if (result < 0) return error_wrap(ret_error, "reserve memory for a replica");
     _cleanup_free_ char *size = text_size((uint64_t)row->reserved_bytes);
     _cleanup_free_ char *words =
@@ -116,6 +117,7 @@ int replica_start(struct controller *controller, const struct deployment *deploy
         .memory_limit_bytes = (uint64_t)row->memory_limit_bytes,
         .restarts_maximum = controller->settings->replica_restarts,
         .ready_deadline_ms = controller->settings->replica_ready_deadline_ms,
+        .idle_priority = row->idle,
     };
     replicas_expect(controller->replicas, row->id);
     result = controller->target_ops->start(controller->target, &spec, ret_error);

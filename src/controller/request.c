@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fs.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "target/target.h"
@@ -18,6 +19,16 @@ void request_clear(struct deployment_request *request) {
     free(request->recipe_json);
     free(request->tags_json);
     *request = (struct deployment_request){0};
+}
+
+char *request_default_uri(const struct registry_context *registry, const char *model_id) {
+    _cleanup_free_ char *path = NULL;
+    for (size_t i = 0; i < registry->root_count; i++) {
+        free(path);
+        path = fs_join(registry->roots[i], model_id);
+        if (fs_exists(path)) break;
+    }
+    return text_format("file://%s", path ? path : model_id);
 }
 
 static char *inside(const char *where, const char *field) {

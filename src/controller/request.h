@@ -24,6 +24,10 @@ int request_parse(yyjson_val *object, const char *where, enum request_form form,
                   const struct registry_context *registry, struct deployment_request *ret_request,
                   struct error **ret_error);
 
+/* A model id in the default registry: file://<root>/<id> for the first root that has it, else for the last root (whose
+ * lack the fetch step will report). Caller frees. */
+char *request_default_uri(const struct registry_context *registry, const char *model_id);
+
 /* PATCH: only what is given. */
 struct deployment_patch {
     bool has_replicas, has_resources, has_tags;

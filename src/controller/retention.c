@@ -10,6 +10,9 @@ static int delete_tasks(struct store_transaction *tx, int64_t before, struct err
         "DELETE FROM tasks WHERE status NOT IN ('pending', 'processing') AND updated_at < ? "
         "AND NOT EXISTS (SELECT 1 FROM deployments d WHERE d.id = tasks.deployment_id AND d.status <> 'inactive' "
         "AND (tasks.kind = 'deploy' OR d.task_id = tasks.id)) "
+        /* A rollback asks the re-index that made an index whether its model was deployed for it. */
+        "AND NOT (kind = 'reindex' AND status = 'done' AND EXISTS (SELECT 1 FROM collections c WHERE c.name = "
+        "tasks.collection)) "
         "AND NOT EXISTS (SELECT 1 FROM tasks c WHERE (c.parent_id = tasks.id OR c.leader_id = tasks.id) "
         "AND c.status IN ('pending', 'processing'))",
         "i", before);
@@ -33,6 +36,9 @@ int retention_run(struct controller *controller, struct error **ret_error) {
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     int result = store_begin(controller->store, &tx, ret_error);
     if (result < 0 || (result = delete_tasks(tx, now - (int64_t)settings->task_retention_ms, ret_error)) < 0 ||
+        (result = store_run(
+             tx, NULL, ret_error,
+             "DELETE FROM task_failed_items WHERE NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = task_id)", "")) < 0 ||
         (result = store_run(tx, NULL, ret_error, "DELETE FROM events WHERE at < ?", "i",
                             now - (int64_t)settings->event_retention_ms)) < 0 ||
         (result = store_run(tx, NULL, ret_error, "DELETE FROM idempotency_keys WHERE created_at < ?", "i",

@@ -38,7 +38,8 @@ step_function step_find(const char *name) {
     return NULL;
 }
 
-const char *const *step_pipeline(const char *kind) {
+const char *const *step_pipeline(const struct task *task) {
+    const char *kind = task->collection && text_equal(task->kind, "retire") ? "retire_index" : task->kind;
     for (size_t i = 0; i < ARRAY_SIZE(pipelines); i++)
         if (text_equal(pipelines[i].kind, kind)) return pipelines[i].steps;
     return NULL;
@@ -51,6 +52,7 @@ void step_state_clear(struct step_state *state) {
     free(state->resolved_uri);
     free(state->note);
     free(state->ending);
+    free(state->work_json);
     *state = (struct step_state){0};
 }
 
@@ -84,6 +86,8 @@ void step_state_read(const struct task *task, struct step_state *ret_state) {
         .note = read_text(root, "note"),
         .ending = read_text(root, "ending"),
     };
+    yyjson_val *work = yyjson_obj_get(root, "work");
+    if (work) ret_state->work_json = json_write_value(work, NULL);
 }
 
 static void add_number(yyjson_mut_doc *document, yyjson_mut_val *root, const char *key, int64_t number) {
@@ -94,7 +98,7 @@ static void add_flag(yyjson_mut_doc *document, yyjson_mut_val *root, const char 
     if (flag) yyjson_mut_obj_add_bool(document, root, key, true);
 }
 
-static char *state_as_json(const struct step_state *state) {
+char *step_state_as_json(const struct step_state *state) {
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(document);
     yyjson_mut_doc_set_root(document, root);
@@ -113,12 +117,13 @@ static char *state_as_json(const struct step_state *state) {
     add_flag(document, root, "recreated", state->recreated);
     json_add_text(document, root, "note", state->note);
     json_add_text(document, root, "ending", state->ending);
+    json_add_json(document, root, "work", state->work_json);
     return json_write(document, NULL);
 }
 
 int step_state_write(struct store_transaction *tx, struct step_run *run, const struct step_state *state,
                      struct error **ret_error) {
-    _cleanup_free_ char *json = state_as_json(state);
+    _cleanup_free_ char *json = step_state_as_json(state);
     int result = store_run(tx, NULL, ret_error, "UPDATE tasks SET state_json = ?, updated_at = ? WHERE id = ?", "tit",
                            json, clock_wall_ms(), run->task.id);
     if (result < 0) return result;

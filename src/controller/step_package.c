@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "controller/steps.h"
+#include "controller/collections.h"
 
 static int publish(struct step_run *run, const struct step_state *state, struct error **ret_error) {
     struct package_info info = {.size_bytes = (uint64_t)state->size_bytes, .file_count = (uint64_t)state->file_count};
@@ -43,6 +43,19 @@ static int record_revision(struct store_transaction *tx, struct step_run *run, c
     return pin_release(tx, task_holder, ret_error);
 }
 
+/* An encoder in use stays what it is: where the package was seen running with this recipe, that is known here, before
+ * anything is started. */
+static int check_encoder(struct step_run *run, struct store_transaction *tx, const struct step_state *state,
+                         struct error **ret_error) {
+    _cleanup_deployment_ struct deployment deployment = {0};
+    _cleanup_revision_ struct revision revision = {0};
+    _cleanup_free_ char *digest = NULL;
+    int result = step_load(run, tx, &deployment, &revision, ret_error);
+    if (result < 0 || (result = encoder_known_digest(tx, state->digest, revision.recipe_json, &digest, ret_error)) < 0)
+        return result;
+    return encoder_check_digest(tx, &deployment, deployment.serving_revision, digest, ret_error);
+}
+
 int step_package(struct step_run *run, struct error **ret_error) {
     _cleanup_state_ struct step_state state = {0};
     step_state_read(&run->task, &state);
@@ -53,7 +66,8 @@ int step_package(struct step_run *run, struct error **ret_error) {
     _cleanup_free_ char *words =
         text_format("package sha256:%s, %s in %lld files", state.digest, size, (long long)state.file_count);
     _cleanup_transaction_ struct store_transaction *tx = NULL;
-    if ((result = step_begin(run, &tx, ret_error)) < 0 || (result = record_package(tx, &state, ret_error)) < 0 ||
+    if ((result = step_begin(run, &tx, ret_error)) < 0 || (result = check_encoder(run, tx, &state, ret_error)) < 0 ||
+        (result = record_package(tx, &state, ret_error)) < 0 ||
         (result = record_revision(tx, run, &state, ret_error)) < 0 ||
         (result = event_add(tx, "package", run->task.deployment_id, run->task.id, words, NULL, ret_error)) < 0)
         return result;

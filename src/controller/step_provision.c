@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "controller/steps.h"
+#include "controller/reindex_work.h"
 
 #define WAIT_FOR_MEMORY 1 /* it will fit once what is leaving has left */
 #define REAP_SLACK_MS 15000
@@ -19,6 +19,7 @@ struct provision {
     struct revision revision;
     struct replica_rows rows;
     struct step_state state;
+    bool idle; /* a re-index deploys it to fill an index: it gives way to all that answers */
 };
 
 static void provision_clear(struct provision *provision) {
@@ -28,6 +29,24 @@ static void provision_clear(struct provision *provision) {
     step_state_clear(&provision->state);
 }
 #define _cleanup_provision_ __attribute__((cleanup(provision_clear)))
+
+/* Whether a re-index had it deployed; whoever else names one as the parent gets ordinary replicas, which nobody would
+ * give him later. */
+static int find_purpose(struct provision *provision, struct store_transaction *tx, struct error **ret_error) {
+    const struct task *task = &provision->run->task;
+    _cleanup_task_ struct task parent = {0};
+    _cleanup_work_ struct reindex_work work = {0};
+    if (!task->parent_id || !text_equal(task->kind, "deploy")) return 0;
+    struct error *error = NULL;
+    int result = task_load(tx, task->parent_id, &parent, &error);
+    bool is_gone = result < 0 && error->class == ERROR_NOT_FOUND;
+    if (result < 0 && !is_gone && ret_error) *ret_error = TAKE(error);
+    error_free(error);
+    if (result < 0) return is_gone ? 0 : result;
+    reindex_work_read(&parent, &work);
+    provision->idle = text_equal(parent.kind, "reindex") && text_equal(work.deploy_task_id, task->id);
+    return 0;
+}
 
 static int load(struct provision *provision, struct step_run *run, struct store_transaction *tx,
                 struct error **ret_error) {
@@ -39,7 +58,7 @@ static int load(struct provision *provision, struct step_run *run, struct store_
     if (!provision->revision.package_digest)
         return error_set(ret_error, ERROR_DEPLOYMENT, "revision %lld has no package",
                          (long long)provision->revision.number);
-    return 0;
+    return find_purpose(provision, tx, ret_error);
 }
 
 static bool is_kind(const struct provision *provision, const char *kind) {
@@ -185,6 +204,7 @@ static int insert_rows(struct provision *provision, struct store_transaction *tx
         .reserved_bytes = (int64_t)reserved_bytes,
         .memory_limit_bytes = provision->deployment.memory_bytes,
         .cpu = provision->deployment.cpu,
+        .idle = provision->idle,
     };
     int result = 0;
     for (int64_t i = 0; i < count && result >= 0; i++)

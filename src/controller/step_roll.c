@@ -95,7 +95,9 @@ static int make_room(struct roll *roll, struct step_run *run, struct store_trans
                                  &admission, &refusal);
     free(admission.explanation);
     if (result >= 0) return reserve(roll, run, tx, &admission, ret_error);
-    if (result == -ERROR_REFUSED && roll->old && roll->old_count + roll->fresh_count >= 2) {
+    /* One that only fills an index answers no query that its going could fail. */
+    bool can_spare = roll->old && (roll->old_count + roll->fresh_count >= 2 || roll->old->idle);
+    if (result == -ERROR_REFUSED && can_spare) {
         error_free(refusal);
         return send_out(roll, run, tx, roll->old, ret_error);
     }

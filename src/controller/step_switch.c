@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 #include "base/text.h"
-#include "controller/steps.h"
+#include "controller/collections.h"
 
 struct change {
     struct deployment deployment;
@@ -117,6 +117,9 @@ static int change_routes(struct step_run *run, struct error **ret_error) {
     if (result < 0 || (result = load(&change, run, tx, ret_error)) < 0 ||
         (result = bring_in(&change, run, tx, &fresh, ret_error)) < 0)
         return result;
+    int64_t serving = change.state.recreated ? change.state.old_revision : change.deployment.serving_revision;
+    result = encoder_check_digest(tx, &change.deployment, serving, change.revision.encoder_digest, ret_error);
+    if (result < 0) return result;
     if (!fresh && !is_scale(run))
         return error_set(ret_error, ERROR_DEPLOYMENT, "there is no replica of revision %lld to switch to",
                          (long long)run->task.revision);

@@ -19,8 +19,8 @@
 typedef int (*step_function)(struct step_run *run, struct error **ret_error);
 /* NULL when there is none of that name. */
 step_function step_find(const char *name);
-/* The step names of a kind, ended by NULL, or NULL for a kind that this engine does not work on. */
-const char *const *step_pipeline(const char *kind);
+/* The names of the task's steps, ended by NULL, or NULL for a kind that this engine does not work on. */
+const char *const *step_pipeline(const struct task *task);
 
 /* A task's durable working memory. All owned. */
 struct step_state {
@@ -34,6 +34,7 @@ struct step_state {
     bool recreated; /* the old revision was taken down before the new one came up */
     char *note; /* what the deployment's message shall say besides */
     char *ending; /* "failed", "refused", "canceled": being undone; tasks.error_json has the cause */
+    char *work_json; /* of a task that works on a collection: reindex_work.h */
 };
 void step_state_clear(struct step_state *state);
 #define _cleanup_state_ __attribute__((cleanup(step_state_clear)))
@@ -42,6 +43,8 @@ void step_state_read(const struct task *task, struct step_state *ret_state);
 /* Writes it in the transaction and into run->task. */
 int step_state_write(struct store_transaction *tx, struct step_run *run, const struct step_state *state,
                      struct error **ret_error);
+/* What step_state_write() writes; caller frees. */
+char *step_state_as_json(const struct step_state *state);
 /* Appends a sentence to state->note. */
 void step_state_note(struct step_state *state, const char *sentence);
 

@@ -1,5 +1,6 @@
 #include "fakes/fake_target.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +11,8 @@
 struct replica {
     char *id;
     uint64_t incarnation;
-    bool up, hangs;
+    bool up, hangs, plain, idle;
+    char digest[40];
     struct replica *next;
 };
 
@@ -91,9 +93,12 @@ static void *tell_all(void *context) {
 
 static void tell_up(struct target *target, struct replica *replica) {
     replica->up = true;
-    _cleanup_free_ char *report =
-        text_format("{\"kind\":\"embedding\",\"encoder_digest\":\"e1\",\"memory_bytes\":%llu}",
-                    (unsigned long long)target->memory_bytes);
+    unsigned long long memory = target->memory_bytes;
+    _cleanup_free_ char *report = replica->plain
+                                      ? text_format("{\"kind\":\"generic\",\"memory_bytes\":%llu}", memory)
+                                      : text_format("{\"kind\":\"embedding\",\"encoder_digest\":\"%s\",\"dimension\":4,"
+                                                    "\"memory_bytes\":%llu}",
+                                                    *replica->digest ? replica->digest : "e1", memory);
     tell(target, (struct target_event){.kind = TARGET_UP,
                                        .replica_id = replica->id,
                                        .incarnation = replica->incarnation,
@@ -177,6 +182,15 @@ static void begin_life(struct target *target, struct replica *replica, const cha
     }
 }
 
+static struct replica *add_as(struct target *target, const struct target_replica_spec *spec, const char *behaviour) {
+    struct replica *replica = add(target, spec->replica_id);
+    replica->idle = spec->idle_priority;
+    replica->plain = text_starts_with(behaviour, "plain");
+    if (text_starts_with(behaviour, "encoder "))
+        snprintf(replica->digest, sizeof replica->digest, "%s", behaviour + strlen("encoder "));
+    return replica;
+}
+
 static int fake_start(struct target *target, const struct target_replica_spec *spec, struct error **ret_error) {
     call(target, "start", spec->replica_id);
     _cleanup_free_ char *behaviour = read_behaviour(spec->package_path);
@@ -189,7 +203,7 @@ static int fake_start(struct target *target, const struct target_replica_spec *s
         result = error_mark_transient(ret_error);
     } else if (!replica) {
         target->started++;
-        begin_life(target, add(target, spec->replica_id), behaviour);
+        begin_life(target, add_as(target, spec, behaviour), behaviour);
     } else if (replica->up) {
         tell_up(target, replica);
     }
@@ -262,9 +276,11 @@ struct target *fake_target_clone(struct target *target) {
     clone->incarnations = target->incarnations;
     for (const struct replica *replica = target->replicas; replica; replica = replica->next) {
         struct replica *copy = add(clone, replica->id);
-        copy->incarnation = replica->incarnation;
-        copy->up = replica->up;
-        copy->hangs = replica->hangs;
+        char *id = copy->id;
+        struct replica *next = copy->next;
+        *copy = *replica;
+        copy->id = id;
+        copy->next = next;
     }
     clone->incarnations = target->incarnations;
     pthread_mutex_unlock(&target->mutex);
@@ -356,6 +372,14 @@ size_t fake_target_count(struct target *target) {
     size_t count = 0;
     pthread_mutex_lock(&target->mutex);
     for (const struct replica *replica = target->replicas; replica; replica = replica->next) count++;
+    pthread_mutex_unlock(&target->mutex);
+    return count;
+}
+
+size_t fake_target_count_idle(struct target *target) {
+    size_t count = 0;
+    pthread_mutex_lock(&target->mutex);
+    for (const struct replica *replica = target->replicas; replica; replica = replica->next) count += replica->idle;
     pthread_mutex_unlock(&target->mutex);
     return count;
 }

@@ -2,7 +2,8 @@
  * it finds what a supervisor kept while it was dead.
  *
  * What a replica does is written in its model: a file `behaviour` in the package with "fail" (cannot load, for good),
- * "hang" (never ready) or "flaky" (dies once, then comes up). Without one it comes up at once.
+ * "hang" (never ready), "flaky" (dies once, then comes up), "plain" (embeds nothing) or "encoder <digest>" (embeds with
+ * that encoder_digest, others with "e1"). Without one it comes up at once.
  *
  * Left out: memory, processes, sockets, restarts with back-off; a death is what the test says it is, and a drain takes
  * no time. Events come on the fake's own thread, as they do from a supervisor's channel.
@@ -43,6 +44,8 @@ void fake_target_add_stray(struct target *target, const char *replica_id);
 void fake_target_clear(struct target *target);
 bool fake_target_has(struct target *target, const char *replica_id);
 size_t fake_target_count(struct target *target);
+/* Those that were started at idle priority. */
+size_t fake_target_count_idle(struct target *target);
 /* How often start() made something new. */
 size_t fake_target_started(struct target *target);
 /* start(), stop() fail that many times with a transient error. */

@@ -59,6 +59,7 @@ struct engine_bed *bed_new_over(char *folder, struct target *target) {
     bed->folder = folder;
     bed->settings = bed_settings(folder);
     bed->target = target;
+    bed->indexer = fake_indexer_new(folder);
     pthread_mutex_init(&bed->mutex, NULL);
     pthread_cond_init(&bed->changed, NULL);
     return bed;
@@ -87,6 +88,11 @@ static void on_call(const char *call, const char *replica_id, void *context) {
     take_image(context, "call", call);
 }
 
+static void on_ask(const char *when, const char *verb, void *context) {
+    _cleanup_free_ char *which = text_format("%s %s", when, verb);
+    take_image(context, "ask", which);
+}
+
 void bed_open(struct engine_bed *bed) {
     struct controller *controller = &bed->controller;
     struct error *error = NULL;
@@ -100,6 +106,9 @@ void bed_open(struct engine_bed *bed) {
     assert_int_equal(controller->packages->open(packages, &controller->package_store, &error), 0);
     controller->replicas = replicas_new();
     controller->routing = routing_new(on_announce, bed);
+    controller->indexer = indexer_link_new(fake_indexer_say, bed->indexer);
+    controller->outbox = outbox_new(controller);
+    fake_indexer_attach(bed->indexer, controller->indexer);
     routing_gateway_up(controller->routing, GATEWAY);
     assert_int_equal(engine_new(controller, &controller->engine, &error), 0);
     engine_observe(controller->engine, on_step, bed);
@@ -112,6 +121,7 @@ void bed_open(struct engine_bed *bed) {
         _cleanup_free_ char *text = error_text(error);
         fail_msg("reconcile: %s", text);
     }
+    if (outbox_start(controller->outbox, &error) < 0) fail_msg("the outbox does not start");
     bed->is_open = true;
 }
 
@@ -121,6 +131,9 @@ void bed_close(struct engine_bed *bed) {
     bed_release(bed);
     fake_target_detach(bed->target);
     engine_free(bed->controller.engine);
+    outbox_free(bed->controller.outbox);
+    fake_indexer_detach(bed->indexer);
+    indexer_link_free(bed->controller.indexer);
     routing_free(bed->controller.routing);
     replicas_free(bed->controller.replicas);
     bed->controller.packages->close(bed->controller.package_store);
@@ -137,6 +150,7 @@ void bed_free(struct engine_bed *bed) {
     }
     free(bed->images);
     fake_target_free(bed->target);
+    fake_indexer_free(bed->indexer);
     settings_free(bed->settings);
     scratch_free(bed->folder);
     pthread_cond_destroy(&bed->changed);
@@ -154,7 +168,9 @@ static void take_image(struct engine_bed *bed, const char *what, const char *whi
     if (!taking || store_begin(bed->controller.store, &tx, NULL) < 0) return; /* nobody writes meanwhile */
     char *folder = scratch_new();
     _cleanup_free_ char *command = text_format("cp -a '%s/.' '%s'", bed->folder, folder);
+    fake_indexer_rest(bed->indexer);
     if (system(command) != 0) abort();
+    fake_indexer_go_on(bed->indexer);
     pthread_mutex_lock(&bed->mutex);
     bed->images = mem_resize(bed->images, bed->image_count + 1, sizeof *bed->images);
     bed->images[bed->image_count++] = (struct image){
@@ -165,6 +181,7 @@ static void take_image(struct engine_bed *bed, const char *what, const char *whi
 
 void bed_take_images(struct engine_bed *bed) {
     fake_target_observe(bed->target, on_call, bed);
+    fake_indexer_observe(bed->indexer, on_ask, bed);
     pthread_mutex_lock(&bed->mutex);
     bed->taking = true;
     pthread_mutex_unlock(&bed->mutex);
@@ -172,6 +189,7 @@ void bed_take_images(struct engine_bed *bed) {
 
 void bed_stop_images(struct engine_bed *bed) {
     fake_target_observe(bed->target, NULL, NULL);
+    fake_indexer_observe(bed->indexer, NULL, NULL);
     pthread_mutex_lock(&bed->mutex);
     bed->taking = false;
     pthread_mutex_unlock(&bed->mutex);
@@ -383,7 +401,7 @@ static int delete_without_origin(struct controller *controller, struct store_tra
     return operation_delete(controller, tx, deployment, NULL, ret_task, ret_error);
 }
 
-char *bed_delete(struct engine_bed *bed, const char *deployment_id) {
+char *bed_delete_deployment(struct engine_bed *bed, const char *deployment_id) {
     struct task task = {0};
     struct error *error = NULL;
     struct store_transaction *tx = begin(bed);
@@ -459,7 +477,8 @@ void bed_check_consistent(struct engine_bed *bed) {
     assert_int_equal(
         bed_ask(bed, "SELECT count(DISTINCT deployment_id || '/' || revision) FROM replicas WHERE state = 'warm'",
                 NULL),
-        bed_ask(bed, "SELECT count(*) FROM tasks WHERE kind = 'retire' AND status = 'pending'", NULL));
+        bed_ask(bed, "SELECT count(*) FROM tasks WHERE kind = 'retire' AND status = 'pending' AND collection IS NULL",
+                NULL));
 }
 
 void bed_check_serving(struct engine_bed *bed, const char *deployment_id, int64_t revision, int64_t replicas) {

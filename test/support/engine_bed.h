@@ -1,10 +1,10 @@
-/* A controller without its process: real store, packages, file registry, operations and engine over a fake target and
- * one imagined gateway, in a folder of its own. What is closed can be opened again over the same folder, as after a
- * crash; and with bed_take_images() the folder is copied wherever a kill could come, each copy to be opened as a bed of
- * its own. */
+/* A controller without its process: real store, collections, packages, file registry, operations and engine over a fake
+ * target, a fake indexer and one imagined gateway, in a folder of its own. What is closed can be opened again over the
+ * same folder, as after a crash; and with bed_take_images() the folder is copied wherever a kill could come, each copy
+ * to be opened as a bed of its own. */
 #pragma once
-#include "controller/engine-internal.h"
-#include "controller/operation.h"
+#include "controller/collections.h"
+#include "fakes/fake_indexer.h"
 #include "fakes/fake_target.h"
 
 struct image {
@@ -18,6 +18,7 @@ struct engine_bed {
     struct settings *settings;
     struct controller controller;
     struct target *target;
+    struct fake_indexer *indexer;
     bool is_open, gateway_lags; /* gateway_lags: old generations stay in use until bed_let_gateway_go_on() */
     uint64_t generation; /* that the gateway routes by */
     struct image *images;
@@ -50,7 +51,7 @@ char *bed_update(struct engine_bed *bed, const char *deployment_id, const struct
 char *bed_scale(struct engine_bed *bed, const char *deployment_id, int64_t replicas, int64_t memory_bytes);
 char *bed_rollback(struct engine_bed *bed, const char *deployment_id);
 char *bed_restart(struct engine_bed *bed, const char *deployment_id);
-char *bed_delete(struct engine_bed *bed, const char *deployment_id);
+char *bed_delete_deployment(struct engine_bed *bed, const char *deployment_id);
 int bed_cancel(struct engine_bed *bed, const char *task_id);
 
 /* Waits until the task is finished and asserts how; prints its detail otherwise. */

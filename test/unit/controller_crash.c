@@ -180,7 +180,7 @@ static void a_delete(void **state) {
     _cleanup_free_ char *update = bed_update(bed, id, &(struct bed_request){.name = "minilm", .model = "two"});
     bed_expect_task(bed, update, TASK_DONE);
     bed_take_images(bed);
-    _cleanup_free_ char *task = bed_delete(bed, id);
+    _cleanup_free_ char *task = bed_delete_deployment(bed, id);
     kill_anywhere(bed, id, task, &(struct end){TASK_DONE, DEPLOYMENT_INACTIVE, 0, 0, 0, 0, 0});
 }
 
@@ -227,7 +227,7 @@ static void a_status_that_no_task_works_on_is_put_right_with_its_cause(void **st
     assert_non_null(strstr(updating.message, "no task works on that"));
     assert_int_equal(deleting.status, DEPLOYMENT_DELETE_FAILED);
     assert_non_null(deleting.error_json);
-    _cleanup_free_ char *again = bed_delete(bed, other);
+    _cleanup_free_ char *again = bed_delete_deployment(bed, other);
     bed_expect_task(bed, again, TASK_DONE);
 }
 

@@ -512,7 +512,7 @@ static void a_delete_leaves_neither_process_nor_package(void **state) {
     struct bed_request request = model("minilm", "two");
     _cleanup_free_ char *update = bed_update(bed, id, &request);
     bed_expect_task(bed, update, TASK_DONE);
-    _cleanup_free_ char *task = bed_delete(bed, id);
+    _cleanup_free_ char *task = bed_delete_deployment(bed, id);
     bed_expect_task(bed, task, TASK_DONE);
     bed_check_serving(bed, other, 1, 1);
     _cleanup_deployment_ struct deployment deployment = bed_load(bed, id);
@@ -530,13 +530,13 @@ static void a_delete_that_fails_says_so_and_another_one_goes_on(void **state) {
     struct engine_bed *bed = *state;
     _cleanup_free_ char *id = bed_deployed(bed, "minilm", "one", 1);
     fake_target_fail_stops(bed->target, 3); /* as often as a step is tried */
-    _cleanup_free_ char *task = bed_delete(bed, id);
+    _cleanup_free_ char *task = bed_delete_deployment(bed, id);
     bed_expect_task(bed, task, TASK_FAILED);
     _cleanup_deployment_ struct deployment deployment = bed_load(bed, id);
     assert_int_equal(deployment.status, DEPLOYMENT_DELETE_FAILED);
     assert_non_null(strstr(deployment.message, "the machine is busy"));
     assert_int_equal(bed_ask(bed, "SELECT count(*) FROM routes", NULL), 0);
-    _cleanup_free_ char *again = bed_delete(bed, id);
+    _cleanup_free_ char *again = bed_delete_deployment(bed, id);
     assert_string_not_equal(again, task);
     bed_expect_task(bed, again, TASK_DONE);
     bed_check_consistent(bed);
@@ -550,7 +550,7 @@ static void a_delete_during_a_deploy_cancels_it_first(void **state) {
     struct bed_request request = model("minilm", "one");
     _cleanup_free_ char *deploy = bed_deploy(bed, &request, &id);
     bed_wait_held(bed);
-    _cleanup_free_ char *delete = bed_delete(bed, id);
+    _cleanup_free_ char *delete = bed_delete_deployment(bed, id);
     bed_release(bed);
     bed_expect_task(bed, deploy, TASK_CANCELED);
     bed_expect_task(bed, delete, TASK_DONE);
@@ -569,7 +569,7 @@ static void a_delete_during_an_update_cancels_it_first(void **state) {
     struct bed_request request = model("minilm", "two");
     _cleanup_free_ char *update = bed_update(bed, id, &request);
     bed_wait_held(bed);
-    _cleanup_free_ char *delete = bed_delete(bed, id);
+    _cleanup_free_ char *delete = bed_delete_deployment(bed, id);
     bed_release(bed);
     bed_expect_task(bed, update, TASK_CANCELED);
     bed_expect_task(bed, delete, TASK_DONE);
