@@ -1,4 +1,4 @@
-/* Many documents in one request: NDJSON, taken as it comes, or a list.
+/* Many documents in one request: NDJSON, taken as it comes, or a list. The answer is 200 whatever became of the lines.
  *
  * A stream is written in pieces: what has come while the piece before was being written goes next, up to PIECE_BYTES;
  * when that much waits the client is held back. Each piece is one append, and stands whatever becomes of the next. A
@@ -20,6 +20,11 @@ struct bad_item {
     char *id, *detail; /* id NULL: it has none */
 };
 
+struct item {
+    struct collection_document document;
+    uint64_t line;
+};
+
 struct bulk {
     struct exchange *exchange;
     bool is_list, waits_indexed;
@@ -30,8 +35,8 @@ struct bulk {
     struct buffer piece; /* what it writes */
     bool is_last;
     struct collection_lines lines;
-    struct collection_document *documents;
-    struct collection_write *writes;
+    struct item *items;
+    struct collection_write *writes; /* of each item */
     size_t count, capacity;
     struct error *bad; /* the whole of it: not a list */
 
@@ -47,15 +52,15 @@ struct bulk {
     struct error *error;
 };
 
-static void clear_documents(struct bulk *bulk) {
-    for (size_t i = 0; i < bulk->count; i++) collection_document_clear(&bulk->documents[i]);
+static void clear_items(struct bulk *bulk) {
+    for (size_t i = 0; i < bulk->count; i++) collection_document_clear(&bulk->items[i].document);
     bulk->count = 0;
 }
 
 static void free_bulk(void *part) {
     struct bulk *bulk = part;
-    clear_documents(bulk);
-    free(bulk->documents);
+    clear_items(bulk);
+    free(bulk->items);
     free(bulk->writes);
     buffer_clear(&bulk->gathering);
     buffer_clear(&bulk->piece);
@@ -82,32 +87,31 @@ static void note_bad(struct bulk *bulk, uint64_t line, char *id, struct error *e
     error_free(error);
 }
 
-static struct collection_document *next_document(struct bulk *bulk) {
+static struct item *next_item(struct bulk *bulk, uint64_t line) {
     if (bulk->count == bulk->capacity) {
         bulk->capacity = bulk->capacity ? 2 * bulk->capacity : 64;
-        bulk->documents = mem_resize(bulk->documents, bulk->capacity, sizeof *bulk->documents);
+        bulk->items = mem_resize(bulk->items, bulk->capacity, sizeof *bulk->items);
     }
-    bulk->documents[bulk->count] = (struct collection_document){0};
-    return &bulk->documents[bulk->count];
+    bulk->items[bulk->count] = (struct item){.line = line};
+    return &bulk->items[bulk->count];
 }
 
-static void take_item(struct bulk *bulk, uint64_t line, struct collection_document *document, int failed,
-                      struct error *error) {
+static void take_item(struct bulk *bulk, struct item *item, int failed, struct error *error) {
     if (!failed) {
         bulk->count++;
         return;
     }
-    note_bad(bulk, line, TAKE(document->id), error);
-    collection_document_clear(document);
+    note_bad(bulk, item->line, TAKE(item->document.id), error);
+    collection_document_clear(&item->document);
 }
 
 static void take_line(struct bulk *bulk, const struct collection_line *line) {
     size_t maximum = bulk->exchange->gateway->settings->document_maximum;
-    struct collection_document *document = next_document(bulk);
+    struct item *item = next_item(bulk, line->number);
     struct error *error = NULL;
     int failed = line->too_long ? error_set_status(&error, ERROR_REQUEST, 413, "longer than a document may be")
-                                : collection_parse_item(line->bytes, line->size, maximum, document, &error);
-    take_item(bulk, line->number, document, failed, error);
+                                : collection_parse_item(line->bytes, line->size, maximum, &item->document, &error);
+    take_item(bulk, item, failed, error);
 }
 
 static void take_lines(struct bulk *bulk) {
@@ -120,39 +124,45 @@ static int take_list(struct bulk *bulk, struct error **ret_error) {
     static const char *const known[] = {"documents"};
     const struct http_request *request = bulk->exchange->request;
     _cleanup_json_ yyjson_doc *body = NULL;
-    yyjson_val *root, *item;
+    yyjson_val *root, *member;
     int failed = json_parse_object(request->body, request->body_size, &body, &root, ret_error);
     if (!failed) failed = json_check_fields(root, "", known, ARRAY_SIZE(known), ret_error);
     if (failed) return failed;
     yyjson_val *list = yyjson_obj_get(root, "documents");
     if (!yyjson_is_arr(list)) return error_set(ret_error, ERROR_CONFIGURATION, "documents must be a list of documents");
     size_t index, size, maximum = bulk->exchange->gateway->settings->document_maximum;
-    yyjson_arr_foreach(list, index, size, item) {
-        struct collection_document *document = next_document(bulk);
+    yyjson_arr_foreach(list, index, size, member) {
+        struct item *item = next_item(bulk, index + 1);
         struct error *error = NULL;
-        int bad = collection_read_item(item, maximum, document, &error);
-        take_item(bulk, index + 1, document, bad, error);
+        int bad = collection_read_item(member, maximum, &item->document, &error);
+        take_item(bulk, item, bad, error);
     }
     return 0;
 }
 
 static void prepare(struct gateway_batch *batch) {
     struct bulk *bulk = CONTAINER_OF(batch, struct bulk, batch);
-    clear_documents(bulk);
+    clear_items(bulk);
     if (bulk->is_list)
         take_list(bulk, &bulk->bad);
     else
         take_lines(bulk);
     if (bulk->capacity) bulk->writes = mem_resize(bulk->writes, bulk->capacity, sizeof *bulk->writes);
-    for (size_t i = 0; i < bulk->count; i++)
-        bulk->writes[i] = (struct collection_write){.id = bulk->documents[i].id,
-                                                    .text = bulk->documents[i].text,
-                                                    .payload_json = bulk->documents[i].payload_json};
+    for (size_t i = 0; i < bulk->count; i++) {
+        const struct collection_document *document = &bulk->items[i].document;
+        bulk->writes[i] = (struct collection_write){
+            .id = document->id, .text = document->text, .payload_json = document->payload_json};
+    }
     batch->writes = bulk->writes;
     batch->count = bulk->count;
 }
 
 /* ---- the answer ------------------------------------------------------------------- */
+
+static int by_line(const void *a, const void *b) {
+    uint64_t left = ((const struct bad_item *)a)->line, right = ((const struct bad_item *)b)->line;
+    return left < right ? -1 : left > right;
+}
 
 static void add_outcome(yyjson_mut_doc *document, yyjson_mut_val *root, const void *context) {
     const struct bulk *bulk = context;
@@ -169,7 +179,8 @@ static void add_outcome(yyjson_mut_doc *document, yyjson_mut_val *root, const vo
 }
 
 static void answer(struct exchange *exchange) {
-    const struct bulk *bulk = exchange->part;
+    struct bulk *bulk = exchange->part;
+    qsort(bulk->errors, bulk->error_count, sizeof *bulk->errors, by_line);
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(document);
     yyjson_mut_doc_set_root(document, root);
@@ -179,15 +190,6 @@ static void answer(struct exchange *exchange) {
     size_t size;
     char *json = json_write(document, &size);
     exchange_respond_owned(exchange, 200, "application/json", json, size);
-}
-
-/* Nothing of it was a document: a mistake of the whole rather than of its parts. */
-static void fail_all_bad(struct exchange *exchange) {
-    const struct bulk *bulk = exchange->part;
-    struct error *error = NULL;
-    error_set(&error, ERROR_REQUEST, "none of the %llu documents was taken; line %llu: %s",
-              (unsigned long long)bulk->bad_count, (unsigned long long)bulk->errors[0].line, bulk->errors[0].detail);
-    exchange_fail_with_members(exchange, error, add_outcome, bulk);
 }
 
 /* What was written before stands, and is told. */
@@ -262,24 +264,23 @@ static void when_indexed(struct exchange *exchange) {
 
 static void write_next(struct exchange *exchange);
 
+static void note_missing(struct bulk *bulk, size_t index) {
+    struct error *error = NULL;
+    error_set(&error, ERROR_NOT_FOUND, "there is no such document to delete");
+    note_bad(bulk, bulk->items[index].line, TAKE(bulk->items[index].document.id), error);
+}
+
 static void count_written(struct bulk *bulk) {
-    bulk->accepted += bulk->batch.count;
     for (size_t i = 0; i < bulk->batch.count; i++) {
         uint64_t seq = bulk->writes[i].seq;
-        if (!seq) continue; /* a delete of what was not there */
+        if (!seq) {
+            note_missing(bulk, i);
+            continue;
+        }
+        bulk->accepted++;
         if (!bulk->first_seq) bulk->first_seq = seq;
         bulk->last_seq = seq;
     }
-}
-
-static void finish(struct exchange *exchange) {
-    struct bulk *bulk = exchange->part;
-    if (bulk->bad_count && !bulk->accepted)
-        fail_all_bad(exchange);
-    else if (bulk->waits_indexed && bulk->last_seq)
-        gateway_indexed_wait(exchange, bulk->last_seq, when_indexed);
-    else
-        answer(exchange);
 }
 
 static void done_writing(struct gateway_batch *batch) {
@@ -296,10 +297,12 @@ static void done_writing(struct gateway_batch *batch) {
         exchange_fail(exchange, TAKE(bulk->bad));
     else if (batch->error)
         fail(exchange, TAKE(batch->error));
-    else if (bulk->is_list || bulk->is_last)
-        finish(exchange);
-    else
+    else if (!bulk->is_list && !bulk->is_last)
         write_next(exchange);
+    else if (bulk->waits_indexed && bulk->last_seq)
+        gateway_indexed_wait(exchange, bulk->last_seq, when_indexed);
+    else
+        answer(exchange);
 }
 
 static void write_batch(struct exchange *exchange, size_t bytes) {

@@ -237,15 +237,17 @@ static void add_vector(yyjson_mut_doc *document, yyjson_mut_val *hit, const stru
     for (size_t i = 0; i < finding->index->dimension; i++) yyjson_mut_arr_append(list, number(document, vector[i]));
 }
 
+/* What is known of a kept query, as its payload. */
 static int add_query(yyjson_mut_doc *document, yyjson_mut_val *hit, const struct finding *finding,
                      const struct collection_row *row, struct error **ret_error) {
     uint64_t count = 0;
     int64_t last_seen = 0;
     int found = collection_query_seen(finding->read, row->id, &count, &last_seen, ret_error);
     if (found < 0) return found;
-    if (row->text) yyjson_mut_obj_add_str(document, hit, "text", row->text);
-    yyjson_mut_obj_add_uint(document, hit, "count", count);
-    json_add_time(document, hit, "last_seen", last_seen);
+    yyjson_mut_val *payload = yyjson_mut_obj_add_obj(document, hit, "payload");
+    if (row->text) yyjson_mut_obj_add_str(document, payload, "text", row->text);
+    yyjson_mut_obj_add_uint(document, payload, "count", count);
+    json_add_time(document, payload, "last_seen", last_seen);
     return 0;
 }
 
@@ -259,7 +261,7 @@ static int add_hits(yyjson_mut_doc *document, yyjson_mut_val *list, const struct
         yyjson_mut_val *hit = yyjson_mut_arr_add_obj(document, list);
         yyjson_mut_obj_add_str(document, hit, "id", found->row.id);
         yyjson_mut_obj_add_val(document, hit, "score", number(document, found->score));
-        if (search->set == COLLECTION_QUERIES)
+        if (search->set == COLLECTION_QUERIES && search->with_payload)
             failed = add_query(document, hit, finding, &found->row, ret_error);
         else if (found->row.payload_json)
             yyjson_mut_obj_add_val(document, hit, "payload", yyjson_mut_raw(document, found->row.payload_json));

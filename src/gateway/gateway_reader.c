@@ -113,6 +113,9 @@ static void explain(struct gateway_reader *reader, struct gateway_lookup *lookup
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503,
                            "deployment %s has no route here, and its status could not be read: %s", lookup->name,
                            cause);
+    } else if (exchange->pair) { /* a search: it is not the client who named it */
+        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "the encoder of collection %s does not serve: it is %s",
+                           exchange->collection_name, lookup->status ? lookup->status : "not there");
     } else if (!lookup->status) {
         exchange_fail_with(exchange, ERROR_NOT_FOUND, 404, "there is no deployment %s", lookup->name);
     } else if (text_starts_with(lookup->status, "delet")) {
