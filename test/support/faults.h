@@ -1,21 +1,20 @@
 /* Runs code in a child and makes a chosen system call of it fail, or kills the child in place of it: every step that
- * touches the disk can be made the last one. No hook in the code under test: seccomp hands each watched call of the
- * child to the parent (seccomp_unotify(2), Linux 5.5), which lets it pass, gives it an errno, or kills.
+ * touches the disk can be made the last one. No hook in the code under test: support/watch.h.
  */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
 
 enum fault_kind {
-    FAULT_SYNC = 1, /* fsync fdatasync */
-    FAULT_WRITE = 2, /* write pwrite64 writev copy_file_range ftruncate */
+    FAULT_SYNC = 1, /* fsync fdatasync msync */
+    FAULT_WRITE = 2, /* write pwrite64 writev copy_file_range ftruncate fallocate */
     FAULT_NAME = 4, /* rename mkdir unlink rmdir and their kin, chmod */
     FAULT_OPEN = 8, /* openat */
     FAULT_ALL = 15,
 };
 
 #define FAULT_COUNT 0 /* only count */
-#define FAULT_KILL -1
+#define FAULT_KILL -1 /* as WATCH_KILL */
 
 /* In memory shared with the child: body may change it at any time. */
 struct faults {
