@@ -321,6 +321,12 @@ static void starve(struct indexer_index *index) {
                   "index", index->row.index_id, NULL);
 }
 
+static bool has_begun(const struct indexer_chunk *chunk) {
+    for (size_t i = 0; i < chunk->item_count; i++)
+        if (chunk->items[i].state != EMBED_WAITING) return true;
+    return false;
+}
+
 /* Others show no more than what of this one is on the disk (X3). */
 static bool is_switched_to(struct indexer_index *index) {
     struct indexer_collection *collection = index->collection;
@@ -356,7 +362,10 @@ int indexer_follow(struct indexer_worker *worker, struct indexer_index *index, u
     }
     enum embed_outcome outcome = indexer_embed(worker, &index->chunk->order);
     if (outcome == EMBED_STARVED) starve(index);
-    if (outcome != EMBED_FINISHED) return 0;
+    if (outcome != EMBED_FINISHED) {
+        if (!has_begun(index->chunk)) indexer_chunk_free(TAKE(index->chunk)); /* by then more may be superseded (L12) */
+        return 0;
+    }
     int result = apply_rows(index, ret_error);
     if (result >= 0) result = record_failures(index, ret_error);
     if (result < 0) return error_wrap(ret_error, "bring the index %s forward", index->row.index_id);
@@ -389,7 +398,8 @@ int indexer_settle(struct indexer_index *index, struct error **ret_error) {
     struct indexer_index *partner = indexer_partner(index);
     struct indexer_index *documents = index->row.set == COLLECTION_DOCUMENTS ? index : partner;
     struct indexer_index *queries = documents == index ? partner : index;
-    bool is_filling = documents && indexer_index_in(documents, INDEX_FILLING);
+    bool is_whole = documents && (queries || !documents->row.partner_id); /* else the other is being made */
+    bool is_filling = is_whole && indexer_index_in(documents, INDEX_FILLING);
     pthread_mutex_unlock(&indexer->lock);
     if (!is_filling) return 0;
     bool has = false;

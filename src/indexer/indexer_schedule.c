@@ -83,7 +83,7 @@ static bool has_to_settle(const struct indexer_index *index) {
     const struct indexer_collection *collection = index->collection;
     return indexer_index_in(index, INDEX_FILLING) && index->row.set == COLLECTION_DOCUMENTS &&
            index->written >= collection->heads[COLLECTION_DOCUMENTS] &&
-           (!partner || partner->written >= collection->heads[COLLECTION_QUERIES]);
+           (partner ? partner->written >= collection->heads[COLLECTION_QUERIES] : !index->row.partner_id);
 }
 
 static bool has_to_follow(struct search *search, const struct indexer_index *index) {

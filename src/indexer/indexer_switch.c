@@ -267,10 +267,9 @@ static void release_both(const struct flip *flip) {
     pthread_mutex_unlock(&flip->job->indexer->lock);
 }
 
-/* With the lock. The destination gets on, and is near enough to be worth holding blue back for. */
-static bool is_worth_a_fence(const struct flip *flip, uint64_t reached) {
-    bool is_starved = flip->to->is_starved || (flip->to_queries && flip->to_queries->is_starved);
-    return !is_starved && is_near(flip->collection, reached);
+/* With the lock. Its encoder is there, and it is near enough to be worth holding blue back for. */
+static bool is_within_reach(const struct flip *flip, uint64_t reached) {
+    return indexer_replicas_any(flip->job->indexer, flip->to->row.encoder_digest) && is_near(flip->collection, reached);
 }
 
 /* The fence stands before the record does: nothing slips out between them. */
@@ -297,22 +296,23 @@ static enum ask_outcome approach(struct flip *flip, struct error **ret_error) {
     struct indexer *indexer = flip->job->indexer;
     pthread_mutex_lock(&indexer->lock);
     enum ask_outcome outcome = check_destination(flip, ret_error);
-    bool worth = is_worth_a_fence(flip, flip->to->written);
+    bool within = is_within_reach(flip, flip->to->written);
     pthread_mutex_unlock(&indexer->lock);
     if (outcome != ASK_DONE) return outcome;
-    if (!worth) return ASK_WAITS;
+    if (!within) return ASK_WAITS;
     claim_both(flip);
     int result = bring_forward(flip, ret_error);
     release_both(flip);
     if (result < 0) return (*ret_error)->transient ? ASK_WAITS : ASK_FAILED;
     pthread_mutex_lock(&indexer->lock);
-    worth = is_worth_a_fence(flip, flip->to->durable);
+    within = is_within_reach(flip, flip->to->durable);
     pthread_mutex_unlock(&indexer->lock);
-    if (!worth) return ASK_WAITS;
+    if (!within) return ASK_WAITS;
     return record(flip, ret_error) < 0 ? ASK_FAILED : ASK_DONE;
 }
 
-/* What anyone can have seen of it: after another boot also what it showed before, up to where its answers begin (L6). */
+/* What anyone can have seen of it: after another boot also what it showed before, up to where its answers begin (L6).
+ */
 static uint64_t shown_of(const struct indexer_index *index) {
     if (!index) return 0;
     return index->applied > index->answers_from ? index->applied : index->answers_from;
@@ -322,7 +322,7 @@ static uint64_t shown_of(const struct indexer_index *index) {
 static bool may_flip(const struct flip *flip, uint64_t *ret_shown) {
     *ret_shown = shown_of(flip->collection->blue);
     bool queries_shown = flip->to_queries && shown_of(flip->collection->blue_queries) > flip->to_queries->durable;
-    return flip->to->durable >= *ret_shown && !queries_shown && is_near(flip->collection, flip->to->durable);
+    return flip->to->durable >= *ret_shown && !queries_shown && is_within_reach(flip, flip->to->durable);
 }
 
 /* With the lock: what the database says now. */
