@@ -96,7 +96,8 @@ static int check_delete(yyjson_val *object, struct error **ret_error) {
 
 int collection_read_item(yyjson_val *item, size_t maximum, struct collection_document *ret_document,
                          struct error **ret_error) {
-    static const char *const fields[] = {"id", "text", "payload", "delete"};
+    /* seq and updated_at are what an export says of each document: what was exported can be imported. */
+    static const char *const fields[] = {"id", "text", "payload", "delete", "seq", "updated_at"};
     *ret_document = (struct collection_document){0};
     if (!yyjson_is_obj(item)) return error_set(ret_error, ERROR_REQUEST, "an item must be an object");
     int result = read_id(item, ret_document, ret_error);
