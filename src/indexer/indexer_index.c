@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/pause.h"
 #include "base/text.h"
 #include "indexer/indexer-internal.h"
 
@@ -160,15 +161,16 @@ static int take_numbers(struct indexer_index *index, const struct vector_state *
 }
 
 /* After another boot, what gateways showed may be more than was on the disk: nothing is answered before the head that
- * stands now is applied (L6). Its rows are compared then: nobody may look before. */
+ * stands now is applied (L6). Its rows are compared then: nobody may look before. The same for one that is empty: it may
+ * have been set aside, and the process killed before it said so. */
 static void let_readers_in(struct indexer_index *index, const struct vector_state *state, uint64_t head) {
     const struct vector_ops *vectors = index->collection->indexer->vectors;
-    if (!state->other_boot) return;
-    if (state->applied < head && indexer_index_in(index, INDEX_SERVING)) {
+    bool may_show_less = state->other_boot || !state->written;
+    if (may_show_less && state->applied < head && indexer_index_in(index, INDEX_SERVING)) {
         vectors->hold(index->writer, head);
         index->answers_from = head;
-        index->compare_due = true;
-    } else {
+        index->compare_due = state->other_boot;
+    } else if (state->other_boot) {
         vectors->publish(index->writer, state->written, state->applied);
     }
 }
@@ -280,6 +282,7 @@ int indexer_index_set_aside(struct indexer_index *index, const char *why, struct
     int result = move_aside(index, ret_error);
     if (result >= 0) result = collection_restart_index(index->collection->store, index->row.index_id, why, ret_error);
     if (result < 0) return error_wrap(ret_error, "set the index %s aside", index->row.index_id);
+    pause_point("index_set_aside");
     indexer_tell_events(index->collection);
     result = read_head(index, &head, ret_error);
     if (result >= 0) result = create_empty(index, ret_error);

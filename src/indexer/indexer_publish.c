@@ -86,12 +86,7 @@ int indexer_sync(struct indexer_index *index, struct error **ret_error) {
         return -(int)ERROR_UNAVAILABLE;
     }
     int result = collection_record_durable(index->collection->store, index->row.index_id, durable, ret_error);
-    if (result < 0) {
-        if (collection_is_broken(index->collection->store))
-            indexer_fail(index->collection->indexer, "a collection's database is broken",
-                         ret_error ? *ret_error : NULL);
-        return error_wrap(ret_error, "record what is durable of the index %s", index->row.index_id);
-    }
+    if (result < 0) return error_wrap(ret_error, "record what is durable of the index %s", index->row.index_id);
     note_durable(index, durable, rows);
     return 0;
 }

@@ -203,6 +203,11 @@ static void complain(const struct job *job, const char *what, const struct error
               job->index ? job->index->row.index_id : NULL, "error", text, NULL);
 }
 
+/* S1: what a failed fsync or a damaged page left nobody knows. The process after this one opens the file anew. */
+static void end_if_broken(struct indexer *indexer, const struct job *job) {
+    if (collection_is_broken(job->collection->store)) indexer_fail(indexer, "a collection's database is broken", NULL);
+}
+
 static void follow(struct indexer_worker *worker, const struct job *job) {
     _cleanup_error_ struct error *error = NULL;
     bool more = false;
@@ -216,6 +221,7 @@ static void follow(struct indexer_worker *worker, const struct job *job) {
         job->index->backoff_ms = job->index->retry_ms = 0;
     pthread_mutex_unlock(&worker->indexer->lock);
     if (result < 0) complain(job, "an index cannot follow its log now; it will be tried again", error);
+    if (result < 0) end_if_broken(worker->indexer, job);
 }
 
 static void sync_index(struct indexer_worker *worker, const struct job *job) {
@@ -225,6 +231,7 @@ static void sync_index(struct indexer_worker *worker, const struct job *job) {
     indexer_back_off(&job->index->retry_ms, &job->index->backoff_ms);
     pthread_mutex_unlock(&worker->indexer->lock);
     complain(job, "what an index holds cannot be made durable now", error);
+    end_if_broken(worker->indexer, job);
 }
 
 static void read_heads(const struct job *job) {

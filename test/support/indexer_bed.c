@@ -441,6 +441,27 @@ uint64_t indexer_bed_applied(struct indexer_bed *bed, const char *index_id) {
     return info.applied;
 }
 
+bool indexer_bed_answers(struct indexer_bed *bed, const char *index_id) {
+    struct look look;
+    open_look(bed, index_id, &look);
+    bool answers = folder_vectors.look(look.reader, collection_head(look.read), &look.view, NULL) >= 0;
+    close_look(&look);
+    return answers;
+}
+
+char *indexer_bed_log_id(struct indexer_bed *bed) {
+    _cleanup_read_ struct collection_read *read = begin_read(bed, COLLECTION_DOCUMENTS);
+    struct collection_facts facts = {0};
+    REQUIRE(collection_load_facts(read, &facts, &error));
+    char *log_id = TAKE(facts.log_id);
+    collection_facts_clear(&facts);
+    return log_id;
+}
+
+void indexer_bed_close_writes(struct indexer_bed *bed) {
+    collection_close(TAKE(bed->collection));
+}
+
 static bool check_document(void *context, const struct collection_row *row) {
     struct look *look = context;
     float vector[64], expected[64];

@@ -116,6 +116,10 @@ void indexer_bed_add_green(struct indexer_bed *bed); /* create_index and await_r
  */
 void indexer_bed_check_whole(struct indexer_bed *bed, const char *index_id);
 void indexer_bed_check_queries_whole(struct indexer_bed *bed, const char *index_id);
+/* Whether a search would be answered now. */
+bool indexer_bed_answers(struct indexer_bed *bed, const char *index_id);
+char *indexer_bed_log_id(struct indexer_bed *bed); /* caller frees */
+void indexer_bed_close_writes(struct indexer_bed *bed); /* the test's own connections, until they are needed again */
 uint64_t indexer_bed_durable(struct indexer_bed *bed, const char *index_id);
 uint64_t indexer_bed_applied(struct indexer_bed *bed, const char *index_id);
 uint64_t indexer_bed_failed(struct indexer_bed *bed, const char *index_id);
