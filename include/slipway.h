@@ -331,8 +331,9 @@ void slipway_write_clear(struct slipway_write *write);
 
 /* Writes one document, new or in place of the one with that id (UTF-8, 1 to 512 bytes). payload_json: a JSON object, or
  * NULL. With wait_indexed it returns when searches see it; after a deadline of the service's (indexed_timeout) that is
- * SLIPWAY_UNAVAILABLE, and the write stands. ret_write may be NULL. SLIPWAY_CONFIGURATION (not JSON, too large, …),
- * SLIPWAY_NOT_FOUND (the collection), SLIPWAY_CONFLICT (it is being deleted). */
+ * SLIPWAY_UNAVAILABLE, and the write stands. ret_write may be NULL. SLIPWAY_REQUEST (no text, too large, a wrong id),
+ * SLIPWAY_CONFIGURATION (the payload is not JSON), SLIPWAY_NOT_FOUND (the collection), SLIPWAY_CONFLICT (it is being
+ * deleted). */
 int slipway_put_document(struct slipway *service, const char *collection, const char *id, const char *text,
                          const char *payload_json, bool wait_indexed, struct slipway_write *ret_write,
                          struct slipway_error **ret_error);

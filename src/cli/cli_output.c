@@ -139,7 +139,8 @@ static char *cell(yyjson_val *object, const char *path) {
         if (!*at) break;
     }
     if (!object || yyjson_is_null(object)) return text_copy("-");
-    if (yyjson_is_real(object)) return write_real(yyjson_get_real(object));
+    if (yyjson_is_real(object) || (yyjson_is_num(object) && text_equal(path, "score")))
+        return write_real(yyjson_get_num(object));
     if (text_ends_with(path, "_bytes")) return text_size(yyjson_get_uint(object));
     return yyjson_is_str(object) ? text_copy(yyjson_get_str(object)) : json_write_value(object, NULL);
 }

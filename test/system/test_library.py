@@ -11,7 +11,7 @@ import models as model
 from slipway import PROGRAM
 
 BUILD = Path(os.environ.get("SLIPWAY_BUILD", Path(PROGRAM).parent))
-PROGRAM_TEXT = Path(__file__).parent / "library" / "team.c"
+PROGRAMS = Path(__file__).parent / "library"
 
 
 def run(*command, **options):
@@ -56,15 +56,28 @@ def test_the_library_shows_only_slipway_symbols(prefix):
         assert {name for name in shown if not name.startswith("slipway_")} == set(), library
 
 
-@pytest.mark.parametrize("linking", ["shared", "static"])
-def test_a_team_can_deploy_update_roll_back_and_delete_from_c(prefix, linking, tmp_path, models, make_slipway):
-    program = tmp_path / "team"
+def compiled(prefix, linking, name, folder):
+    """One of the programs as a user builds it; how to run it, and its environment."""
+    program = folder / name
     flags = pkg_config(prefix, "--cflags", "--libs", *(["--static"] if linking == "static" else []))
     library = next(prefix.rglob("libslipway.so")).parent
     if linking == "static":  # the archive itself in place of -lslipway
         flags = [str(library / "libslipway.a") if word == "-lslipway" else word for word in flags]
-    run("cc", "-std=c11", "-Wall", "-Wextra", "-Werror", PROGRAM_TEXT, "-o", program, *flags)
+    run("cc", "-std=c11", "-Wall", "-Wextra", "-Werror", PROGRAMS / f"{name}.c", "-o", program, *flags)
+    return program, {**os.environ, "LD_LIBRARY_PATH": f"{library}:{library / 'slipway'}"}
+
+
+@pytest.mark.parametrize("linking", ["shared", "static"])
+def test_a_team_can_deploy_update_roll_back_and_delete_from_c(prefix, linking, tmp_path, models, make_slipway):
+    program, environment = compiled(prefix, linking, "team", tmp_path)
     one, two = model.embedding(models, "one", seed=7), model.embedding(models, "two", seed=8)
     service = make_slipway(token="secret", control_body_maximum="1Mi", body_maximum="2Mi").start()
-    environment = {**os.environ, "LD_LIBRARY_PATH": f"{library}:{library / 'slipway'}"}
     assert run(program, service.url, "secret", one, two, env=environment).endswith("done\n")
+
+
+def test_a_search_team_can_write_search_reindex_and_switch_from_c(prefix, tmp_path, models, make_slipway):
+    program, environment = compiled(prefix, "shared", "search_team", tmp_path)
+    uris = [model.embedding(models, "one"), model.embedding(models, "two", dimension=12, seed=8),
+            model.embedding(models, "three", seed=9)]
+    service = make_slipway(token="secret").start()
+    assert run(program, service.url, "secret", *uris, env=environment).endswith("done\n")
