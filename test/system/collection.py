@@ -122,8 +122,8 @@ class Collection:
 
     # ---- the whole
 
-    def wait_until_searchable(self, deadline=DEADLINE):
-        eventually(lambda: self.search("anything", limit=1), deadline, f"the collection {self.name} can be searched")
+    def wait_until_searchable(self, probe="anything", deadline=DEADLINE):
+        eventually(lambda: self.search(probe, limit=1), deadline, f"the collection {self.name} can be searched")
         return self
 
     def wait_until_caught_up(self, deadline=DEADLINE):

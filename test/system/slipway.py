@@ -196,13 +196,13 @@ class Slipway:
         self._note_children()
         return answer.json()
 
-    def create_collection(self, name, deployment, **fields):
-        """metric, keep_queries, quantized; a Collection (collection.py) that can be searched."""
+    def create_collection(self, name, deployment, probe="anything", **fields):
+        """metric, keep_queries, quantized; a Collection (collection.py) that can be searched: `probe` has been."""
         from collection import Collection
 
         answer = self.client.post("/v1/collections", json={"name": name, "deployment": deployment, **fields})
         assert answer.status_code == 201, answer.text
-        return Collection(self, name).wait_until_searchable()
+        return Collection(self, name).wait_until_searchable(probe)
 
     def kill_role(self, role, number=signal.SIGKILL):
         """kill() by role that knows how the service comes back: returns when another process of that role runs; a killed

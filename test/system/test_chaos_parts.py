@@ -126,11 +126,11 @@ class Fixture:
 
     def __init__(self):
         world = World.__new__(World)
-        world.encoders = {name: SimpleNamespace(name=name, digest=digest, scores=SCORES[name]) for name, digest in DIGESTS.items()}
+        world.encoders = {name: SimpleNamespace(name=name, digest=digest, scores=SCORES[name], query_scores=np.array([[1.0]])) for name, digest in DIGESTS.items()}
         world.by_digest = {encoder.digest: encoder for encoder in world.encoders.values()}
         world.queries, world.texts, world.seed, world.collections = ["q"], ["t0", "t1", "t2"], 1, {}
         world.service = SimpleNamespace(host="", port=0)
-        self.watched = Watched("main", "old")
+        self.watched = Watched("main", "old", True)
         self.watched.pairs = Pairs("old", 0)
         self.client = ModelClient(world, 1)
         ledger = self.watched.ledger
@@ -142,6 +142,11 @@ class Fixture:
         text = self.watched.ledger.text_of(version)
         owner = 2 if document == "c" else 1
         return {"id": document, "score": float(SCORES[encoder][0, text]) if score is None else score, "payload": {"owner": owner, "version": version}}
+
+    def query_wrongs(self, hits, seq=3, digest="d-old", floor=0):
+        hits = [{"score": score, "payload": {"text": text}} for text, score in hits]
+        body = json.dumps({"hits": hits, "encoder": {"digest": digest}, "applied_seq": seq}).encode()
+        return " | ".join(self.client.check_queries(self.watched, 0, floor, Answer("POST", "/queries/search", 200, body, 1.0, 2.0)))
 
     def wrongs(self, hits, seq=3, digest="d-old", limit=10, floor=0, owner=None):
         body = json.dumps({"hits": hits, "encoder": {"digest": digest}, "applied_seq": seq}).encode()
@@ -188,3 +193,11 @@ def test_a_deleted_document_that_is_found_and_an_old_version_are_found(seen):
     assert "a has version 0, at 5 it has one of {None}" in seen.wrongs([seen.hit("a"), seen.hit("b", version=newer)], seq=5)
     assert "b has version 1" in seen.wrongs([seen.hit("b"), seen.hit("c")], seq=5)
     assert seen.wrongs([seen.hit("b", 0.9, version=newer), seen.hit("c")], seq=5) == ""
+
+
+def test_what_is_wrong_with_a_search_of_queries_is_found(seen):
+    assert seen.query_wrongs([("q", 1.0)]) == ""
+    assert "twice" in seen.query_wrongs([("q", 1.0), ("q", 1.0)])
+    assert "has the score" in seen.query_wrongs([("q", 0.5)])
+    assert "less than" in seen.query_wrongs([], floor=4)
+    assert "cannot have been blue" in seen.query_wrongs([], digest="d-new")

@@ -191,7 +191,7 @@ class ModelClient:
             body = {"query": self.world.queries[query], "limit": limit}
         if owner is not None:
             body["filter"] = {"and": [{"field": "owner", "eq": owner}]}
-        floor = max(self.floor[watched.name], watched.shown)
+        floor = max(self.floor[watched.name], watched.shown())
         answer = self.ask("POST", watched, "/search", body)
         if answer.status == 409 and asked and watched.pairs.between(answer.began, answer.ended) - {asked.name}:
             self.world.count("vectors of another encoder")
@@ -227,6 +227,35 @@ class ModelClient:
         if encoder:
             yield from self.check_whole(watched, query, limit, owner, seq, encoder, hits)
 
+    def search_queries(self, watched):
+        """Past queries, which are a second set: they are switched together with the documents, to the same encoder."""
+        if not watched.keep_queries:
+            return
+        query, floor = self.dice.randrange(len(self.world.queries)), watched.shown("queries")
+        answer = self.ask("POST", watched, "/queries/search", {"query": self.world.queries[query], "limit": 1000})
+        if not answer.ok:
+            self.excused(SEARCH, watched, answer)
+            return
+        self.world.count("searches of queries")
+        for wrong in self.check_queries(watched, query, floor, answer):
+            self.world.violate(f"client {self.owner}: search of queries of {watched.name}: {wrong}: {answer}")
+        watched.show(answer.json["applied_seq"], "queries")
+
+    def check_queries(self, watched, query, floor, answer):
+        hits, seq = answer.json["hits"], answer.json["applied_seq"]
+        encoder = self.world.by_digest.get(answer.json["encoder"]["digest"])
+        wrong = watched.pairs.take(encoder.name, answer.began, answer.ended) if encoder else "the encoder is none that was deployed"
+        if wrong:
+            yield wrong
+        if seq < floor:
+            yield f"it shows {seq}, less than what was shown before, {floor}"
+        if len({hit["payload"]["text"] for hit in hits}) != len(hits):
+            yield "a query stands in it twice"
+        for hit in hits:
+            other = self.world.queries.index(hit["payload"]["text"])
+            if encoder and abs(encoder.query_scores[query, other] - hit["score"]) > TOLERANCE:
+                yield f"{hit['payload']['text']} has the score {hit['score']}, by {encoder.name} it is {encoder.query_scores[query, other]:.5f}"
+
     def check_hit(self, watched, query, owner, seq, encoder, hit):
         version = hit["payload"]["version"]
         allowed = watched.ledger.at(hit["id"], seq)
@@ -260,6 +289,7 @@ WORK = (
     (22, ModelClient.read_other),
     (50, ModelClient.search_own),
     (90, ModelClient.search_all),
+    (10, ModelClient.search_queries),
 )
 
 

@@ -61,12 +61,11 @@ def run(folder, seed, kills, settings=None, pause=RESTED, window=30):
         service.folder.mkdir(parents=True, exist_ok=True)
         world = World(service, seed, MODELS)
         service.start()
-        for name, model in (("fp32", MODELS["fp32"]),):
-            assert service.deploy(name, model)["status"] == "active"
-            world.deployments["fp32"].add(name)
-        for name in ("main", "aside"):
-            service.create_collection(name, "fp32")
-            world.watch(name, "fp32")
+        assert service.deploy("fp32", MODELS["fp32"])["status"] == "active"
+        world.deployments["fp32"].add("fp32")
+        for name, keep_queries in (("main", True), ("aside", False)):
+            service.create_collection(name, "fp32", probe=world.queries[0], keep_queries=keep_queries)
+            world.watch(name, "fp32", keep_queries)
         killer = Killer(world, kills, pause)
         scenario = Scenario(world, world.collections["main"], world.collections["aside"], killer, window)
         try:

@@ -31,11 +31,11 @@ def sentences(count, seed):
 
 
 class Encoder:
-    """`scores[query, text]` are the cosines; `digest` is what the runner calls the encoder."""
+    """`scores[query, text]` and `query_scores[query, query]` are the cosines; `digest` is what the runner calls the encoder."""
 
     def __init__(self, name, folder, digest, queries, texts):
         self.name, self.folder, self.digest, self.dimension = name, folder, digest, texts.shape[1]
-        self.scores = queries @ texts.T
+        self.scores, self.query_scores = queries @ texts.T, queries @ queries.T
         self.vectors = [[round(float(value), 7) for value in vector] for vector in queries]  # as they are sent
 
 

@@ -22,6 +22,7 @@ STRUCK_OUT = 5.0  # seconds at most until a step's first kill
 AFTER_A_BEGINNING = 0.03  # seconds at most from the beginning of a task's step to the kill
 KILLS_A_STEP = 4  # at most: so that there are many steps, and not one that is killed for ever
 TRIES = 200
+TOLD = 50  # kills between two lines that say how it goes
 
 
 def deployment_of(pid):
@@ -154,6 +155,7 @@ class Killer(threading.Thread):
             for pid in victims:
                 eventually(lambda pid=pid: not lives(pid), what=f"{role} {pid} ends")
         self._recover(fault, step)
+        self._tell()
         with self._changed:
             self._struck += 1
             self._changed.notify_all()
@@ -196,6 +198,11 @@ class Killer(threading.Thread):
         if not answer.ok and not self.world.faults.excuse(CONTROL, answer.began, answer.ended):
             self.world.violate(f"a control call failed although nothing that it needs was down: {answer}")
         return answer.ok
+
+    def _tell(self):
+        if self.done % TOLD == 0:
+            print(f"{time.monotonic() - self.world.began:.0f} s: {self.done} kills, {self.world.counts['searches']} searches, "
+                  f"{self.world.violation_count} violations", flush=True)
 
     def _until(self, fault, step, kind, answered):
         end = time.monotonic() + RECOVERY

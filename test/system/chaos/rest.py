@@ -24,7 +24,7 @@ def check_at_rest(world, scenario):
 
 
 def check_indexes(world, scenario, watched):
-    """Exactly one is blue, of the encoder that it should be; live = indexed + failed; nothing else is left of the set."""
+    """Exactly one of each set is blue, of the encoder that it should be; live = indexed + failed; nothing else is left of the set."""
     path = f"/v1/collections/{watched.name}"
 
     def at_rest():
@@ -37,13 +37,14 @@ def check_indexes(world, scenario, watched):
         world.violate(f"{watched.name}: {failure}")
         return
     live = len(watched.ledger.living())
-    blue = [index for index in indexes if index["state"] == "blue"]
-    if len(blue) != 1 or blue[0]["digest"] != world.encoders[watched.pairs.blue].digest:
-        world.violate(f"{watched.name}: not one index of {watched.pairs.blue} is blue: {indexes}")
-    if len(indexes) != len(blue):
+    for which in ("documents", "queries")[: 1 + watched.keep_queries]:
+        blue = [index for index in indexes if index["state"] == "blue" and index["set"] == which]
+        if len(blue) != 1 or blue[0]["digest"] != world.encoders[watched.pairs.blue].digest:
+            world.violate(f"{watched.name}: not one index of {which} by {watched.pairs.blue} is blue: {indexes}")
+    if len(indexes) != 1 + watched.keep_queries:
         world.violate(f"{watched.name}: indexes are left: {indexes}")
     for index in indexes:
-        if index["rows"] + index["failed"] != live:
+        if index["set"] == "documents" and index["rows"] + index["failed"] != live:
             world.violate(f"{watched.name}: {live} documents live, the index says {index}")
     documents = scenario.ask("GET", path).json["documents"]
     if documents != live:
@@ -73,6 +74,7 @@ def check_searches(world, watched):
         for _ in range(3):
             if reader.search(watched, limit=1000, owner=owner) is False:
                 world.violate(f"{watched.name}: a search at rest failed")
+    reader.search_queries(watched)
     answer = reader.ask("POST", watched, "/search", {"query": world.queries[0], "limit": 10000})
     found = {hit["id"]: hit["payload"]["version"] for hit in answer.json["hits"]}
     if found != watched.ledger.living():

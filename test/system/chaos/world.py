@@ -18,19 +18,19 @@ TOLERANCE = 2e-3  # of a score: what texts in one batch change at most; two enco
 class Watched:
     """One collection under check. `encoder` is a name of world.encoders; so are those in its pairs."""
 
-    def __init__(self, name, encoder):
+    def __init__(self, name, encoder, keep_queries):
         self.name, self.ledger, self.pairs = name, Ledger(), Pairs(encoder, time.monotonic())
-        self._lock, self._shown = threading.Lock(), 0
+        self.keep_queries = keep_queries
+        self._lock, self._shown = threading.Lock(), {"documents": 0, "queries": 0}
 
-    @property
-    def shown(self):
-        """The highest number that an answer which has ended has shown."""
+    def shown(self, of="documents"):
+        """The highest number that an answer which has ended has shown of a set."""
         with self._lock:
-            return self._shown
+            return self._shown[of]
 
-    def show(self, seq):
+    def show(self, seq, of="documents"):
         with self._lock:
-            self._shown = max(self._shown, seq)
+            self._shown[of] = max(self._shown[of], seq)
 
 
 class World:
@@ -54,9 +54,9 @@ class World:
     def connect(self):
         return Connection(self.service.host, self.service.port)
 
-    def watch(self, name, encoder):
+    def watch(self, name, encoder, keep_queries=False):
         """A collection that is on that encoder, and empty."""
-        self.collections[name] = Watched(name, encoder)
+        self.collections[name] = Watched(name, encoder, keep_queries)
         return self.collections[name]
 
     def count(self, what, number=1):
