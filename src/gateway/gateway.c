@@ -10,11 +10,17 @@
  *   gateway_v2.c gateway_openai.c gateway_own.c gateway_control.c gateway_openapi.c   what each route does
  *   gateway_proxy.c        a data request's steps: body, routes, queue, replica, again
  *   gateway_relay.c        to a replica or the controller and back, with gateway_headers.c
+ *   gateway_collections.c  the collections: opened when first asked for, each with its pair (gateway_pair.c)
+ *   gateway_writes.c       a collection's writes, one append at a time; gateway_indexed.c waits for the index
+ *   gateway_documents.c gateway_bulk.c gateway_export.c     one document, many, all
+ *   gateway_search.c       a search: gateway_embed.c has its query embedded, gateway_find.c compares and reads, and
+ *                          gateway_queries.c keeps its text
+ *   gateway_workers.c      the threads that these work on
  *   gateway_errors.c       errors in each family's shape
  *   gateway_metrics.c gateway_exposition.c gateway_access_log.c     what is counted and written
  *
  * Start: hello, the supervisor's snapshot, the routes; then it accepts. End: SIGTERM drains; a lost supervisor or the
- * drain's deadline breaks off. All of it is one loop thread; the workers are libuv's. */
+ * drain's deadline breaks off. All of it is one loop thread; routes are read on libuv's workers. */
 #include "gateway/gateway.h"
 
 #include <malloc.h>

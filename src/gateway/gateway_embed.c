@@ -76,6 +76,7 @@ static void on_end(struct http_call *call, void *context) {
     int status = exchange->status;
     exchange->status = 0;
     count_answer(exchange, status);
+    search->revision = (int64_t)exchange->route->revision;
     gateway_proxy_release_replica(exchange);
     if (status != 200)
         fail_refused(exchange, status);

@@ -4,13 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "base/text.h"
 #include "gateway/gateway_search-internal.h"
 
 #define VECTORS (&folder_vectors)
-#define TRIES 8 /* an index that is compacted meanwhile asks for a newer moment */
+#define TRIES 10 /* an index or a log that is compacted meanwhile asks for a newer moment */
+#define PAUSE_US 500 /* before the third try; doubles, so that all of them take a quarter of a second */
 #define TRIED_FIRST_TIMES 4 /* with a filter: this often what is asked for, */
 #define TRIED_FIRST_MORE 100 /* and so many more */
 #define CHANGES_PAGE 256
@@ -216,6 +218,7 @@ static int search_moment(struct finding *finding, struct error **ret_error) {
         }
         error_free(TAKE(error));
         clear_finding(finding);
+        if (tries > 1) usleep(PAUSE_US << (tries - 2));
     }
     *ret_error = error;
     return -(int)error->class;
@@ -280,7 +283,7 @@ static int write_answer(struct finding *finding, struct error **ret_error) {
     if (failed) return failed;
     yyjson_mut_val *encoder = yyjson_mut_obj_add_obj(document, root, "encoder");
     yyjson_mut_obj_add_str(document, encoder, "deployment", search->deployment);
-    yyjson_mut_obj_add_sint(document, encoder, "revision", pair->revision);
+    yyjson_mut_obj_add_sint(document, encoder, "revision", search->revision);
     yyjson_mut_obj_add_str(document, encoder, "digest", pair->digest);
     yyjson_mut_obj_add_uint(document, root, "applied_seq", VECTORS->seq(finding->view));
     search->json = json_write(document, &search->size);

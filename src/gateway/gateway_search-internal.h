@@ -30,7 +30,8 @@ struct gateway_search {
     void (*when_embedded)(struct exchange *exchange);
 
     /* found: */
-    char *deployment; /* its name, for the answer */
+    char *deployment; /* its name, and */
+    int64_t revision; /* that which embedded the query, or the index's first, for the answer */
     char *json;
     size_t size;
     struct error *error;

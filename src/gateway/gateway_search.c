@@ -126,6 +126,7 @@ static void compare(struct exchange *exchange) {
                                             ? gateway_snapshot_find(exchange->snapshot, exchange->pair->deployment_id,
                                                                     strlen(exchange->pair->deployment_id))
                                             : NULL;
+    if (!search->query) search->revision = exchange->pair->revision;
     search->deployment = text_copy(route ? route->name : exchange->pair->deployment_id);
     gateway_documents_work(exchange, exchange->gateway->collections.searches, run_search, done_search);
 }
