@@ -19,6 +19,7 @@
 #define FILLING_SECONDS 5 /* of work in a chunk: progress is told after each */
 #define CHUNK_BYTES ((size_t)32 << 20) /* texts, and vectors */
 #define PAGE 64 /* rows read at once: none is larger than document_maximum */
+#define NEAR_ROWS 512 /* behind the head: caught up, for an index that is filled under writes */
 #define LIVE_LIMIT_MINIMUM 16
 #define LIVE_LIMIT_MAXIMUM 512
 
@@ -379,6 +380,7 @@ int indexer_follow(struct indexer_worker *worker, struct indexer_index *index, u
 
 /* ---- filling → ready --------------------------------------------------------------------------------- */
 
+/* While writes come in all the time it is always a few behind; what it is at the end of a pass is whole. */
 static int has_caught_up(struct indexer_index *index, bool *ret_has, struct error **ret_error) {
     _cleanup_read_ struct collection_read *read = NULL;
     int result = collection_read_begin(index->collection->store, index->row.set, &read, ret_error);
@@ -386,7 +388,8 @@ static int has_caught_up(struct indexer_index *index, bool *ret_has, struct erro
     uint64_t head = collection_head(read);
     pthread_mutex_lock(&index->collection->indexer->lock);
     indexer_note_head(index->collection, index->row.set, head);
-    *ret_has = index->writer && index->written >= head;
+    bool is_whole = index->pass_end && index->written == index->pass_end;
+    *ret_has = index->writer && (index->written >= head || (is_whole && head - index->written <= NEAR_ROWS));
     pthread_mutex_unlock(&index->collection->indexer->lock);
     return 0;
 }

@@ -161,8 +161,8 @@ static int take_numbers(struct indexer_index *index, const struct vector_state *
 }
 
 /* After another boot, what gateways showed may be more than was on the disk: nothing is answered before the head that
- * stands now is applied (L6). Its rows are compared then: nobody may look before. The same for one that is empty: it may
- * have been set aside, and the process killed before it said so. */
+ * stands now is applied (L6). Its rows are compared then: nobody may look before. The same for one that is empty: it
+ * may have been set aside, and the process killed before it said so. */
 static void let_readers_in(struct indexer_index *index, const struct vector_state *state, uint64_t head) {
     const struct vector_ops *vectors = index->collection->indexer->vectors;
     bool may_show_less = state->other_boot || !state->written;

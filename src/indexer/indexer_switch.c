@@ -239,18 +239,26 @@ static enum ask_outcome check_destination(const struct flip *flip, struct error 
     return flip->collection->former ? ASK_WAITS : ASK_DONE; /* the switch before is not over for every gateway */
 }
 
-/* Both are claimed. Takes what is left of the log, and syncs. */
-static int bring_forward(struct flip *flip, struct error **ret_error) {
-    struct indexer_index *both[] = {flip->to, flip->to_queries};
-    for (size_t i = 0; i < ARRAY_SIZE(both); i++) {
-        bool more = both[i] != NULL;
-        int result = 0;
-        for (int round = 0; more && result >= 0 && round < ROUNDS; round++)
-            result = indexer_follow(flip->job->worker, both[i], INDEXER_FOREVER, &more, ret_error);
-        if (result >= 0 && both[i] && both[i]->durable < both[i]->written) result = indexer_sync(both[i], ret_error);
+/* Up to where the destination is to be brought: the documents' index and that of queries. */
+struct goal {
+    uint64_t through[INDEXER_SETS];
+};
+
+/* Claimed. Takes that much of the log, and syncs. */
+static int bring_one(struct flip *flip, struct indexer_index *index, uint64_t through, struct error **ret_error) {
+    bool more = true;
+    for (int round = 0; more && index->written < through && round < ROUNDS; round++) {
+        int result = indexer_follow(flip->job->worker, index, through, &more, ret_error);
         if (result < 0) return result;
     }
-    return 0;
+    bool must_sync = index->durable < through && index->durable < index->written;
+    return must_sync ? indexer_sync(index, ret_error) : 0;
+}
+
+static int bring_forward(struct flip *flip, const struct goal *goal, struct error **ret_error) {
+    int result = bring_one(flip, flip->to, goal->through[COLLECTION_DOCUMENTS], ret_error);
+    if (result < 0 || !flip->to_queries) return result;
+    return bring_one(flip, flip->to_queries, goal->through[COLLECTION_QUERIES], ret_error);
 }
 
 static void claim_both(const struct flip *flip) {
@@ -297,11 +305,13 @@ static enum ask_outcome approach(struct flip *flip, struct error **ret_error) {
     pthread_mutex_lock(&indexer->lock);
     enum ask_outcome outcome = check_destination(flip, ret_error);
     bool within = is_within_reach(flip, flip->to->written);
+    struct goal goal;
+    memcpy(goal.through, flip->collection->heads, sizeof goal.through);
     pthread_mutex_unlock(&indexer->lock);
     if (outcome != ASK_DONE) return outcome;
     if (!within) return ASK_WAITS;
     claim_both(flip);
-    int result = bring_forward(flip, ret_error);
+    int result = bring_forward(flip, &goal, ret_error);
     release_both(flip);
     if (result < 0) return (*ret_error)->transient ? ASK_WAITS : ASK_FAILED;
     pthread_mutex_lock(&indexer->lock);
@@ -323,6 +333,12 @@ static bool may_flip(const struct flip *flip, uint64_t *ret_shown) {
     *ret_shown = shown_of(flip->collection->blue);
     bool queries_shown = flip->to_queries && shown_of(flip->collection->blue_queries) > flip->to_queries->durable;
     return flip->to->durable >= *ret_shown && !queries_shown && is_within_reach(flip, flip->to->durable);
+}
+
+/* With the lock. Blue stands still behind its fence: this is all that is to be durable in the destination. */
+static struct goal shown_by_blue(const struct indexer_collection *collection) {
+    const struct indexer_index *blue = collection->blue, *queries = collection->blue_queries;
+    return (struct goal){.through = {blue ? blue->applied : 0, queries ? queries->applied : 0}};
 }
 
 /* With the lock: what the database says now. */
@@ -358,7 +374,10 @@ static enum ask_outcome flip_now(struct flip *flip, struct error **ret_error) {
     struct indexer *indexer = flip->job->indexer;
     uint64_t shown = 0;
     int64_t epoch = 0;
-    if (bring_forward(flip, ret_error) < 0) return ASK_FAILED;
+    pthread_mutex_lock(&indexer->lock);
+    struct goal goal = shown_by_blue(flip->collection);
+    pthread_mutex_unlock(&indexer->lock);
+    if (bring_forward(flip, &goal, ret_error) < 0) return ASK_FAILED;
     pthread_mutex_lock(&indexer->lock);
     bool may = may_flip(flip, &shown);
     pthread_mutex_unlock(&indexer->lock);
