@@ -590,7 +590,8 @@ static void a_cancel_after_the_flip_comes_too_late(void **state) {
     bed_expect_task(bed, task, TASK_DONE);
     expect_blue(bed, "books", "second");
     reindex_check(bed, "books");
-    assert_non_null(reindex_child(bed, task, "retire"));
+    _cleanup_free_ char *window = reindex_child(bed, task, "retire");
+    assert_non_null(window);
 }
 
 /* ---- an indexer that dies ---- */
