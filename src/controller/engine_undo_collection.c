@@ -2,6 +2,7 @@
  * one: whatever happened before the flip is undone and the source stays blue; once the indexer has flipped there is no
  * way back, and the task goes on to its good end. Every part can be run again after a kill. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "base/text.h"
@@ -143,6 +144,13 @@ static int tell(struct step_run *run, enum task_status ending, const struct erro
     return step_commit(run, TAKE(tx), ret_error);
 }
 
+/* Deleting the collection ends what works on it, by a cancel or, where that comes second, by the indexer's answer. */
+static bool ends_with_collection(const struct error *why) {
+    for (; why; why = why->cause)
+        if (why->class == ERROR_CONFLICT && strstr(why->message, "the collection is being deleted")) return true;
+    return false;
+}
+
 int collection_task_undo(struct step_run *run, enum task_status ending, const struct error *why,
                          struct error **ret_error) {
     _cleanup_work_ struct reindex_work work = {0};
@@ -152,5 +160,6 @@ int collection_task_undo(struct step_run *run, enum task_status ending, const st
     if (result < 0) return result;
     if (flipped) return go_on(run, &work, ret_error);
     if (is_reindex && (result = clean_up(run, &work, ret_error)) < 0) return result;
+    if (ending != TASK_CANCELED && ends_with_collection(why)) ending = TASK_CANCELED;
     return tell(run, ending, why, ret_error);
 }
