@@ -20,7 +20,7 @@ ROLES = ("controller", "indexer", "gateway", "runner", "supervisor")
 RECOVERY = 90.0  # seconds; longer is a violation
 STRUCK_OUT = 5.0  # seconds at most until a step's first kill
 AFTER_A_BEGINNING = 0.03  # seconds at most from the beginning of a task's step to the kill
-KILLS_A_STEP = 4  # at most: so that there are many steps, and not one that is killed for ever
+KILLS_A_STEP = 6  # at most: so that there are many steps, and not one that is killed for ever
 TRIES = 200
 TOLD = 50  # kills between two lines that say how it goes
 
