@@ -1,11 +1,16 @@
 /* Documents through the whole gateway: one, many, all; waiting for the index; what ends a collection. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -15,6 +20,7 @@
 #include "support/collection_bed.h"
 #include "support/document_bed.h"
 #include "support/exposition.h"
+#include "support/watch.h"
 
 #define DOCUMENTS "/v1/collections/c/documents"
 #define NDJSON "application/x-ndjson"
@@ -143,6 +149,18 @@ static void a_collection_made_a_moment_ago_is_found(void **state) {
     document_bed_expect(bed, 404, "GET", DOCUMENTS "/x", NULL);
     gateway_bed_sql(&bed->bed, "UPDATE collections SET state = 'active'");
     gateway_bed_sql(&bed->bed, "UPDATE routing SET generation = generation + 1"); /* committed, not announced */
+    document_bed_put(bed, "x", "1 0 0 0", NULL);
+}
+
+static void a_collection_that_cannot_be_opened_is_told_and_tried_again(void **state) {
+    struct document_bed *bed = *state;
+    _cleanup_free_ char *aside = text_format("%s.aside", bed->folder);
+    document_bed_start(bed);
+    assert_int_equal(rename(bed->folder, aside), 0);
+    document_bed_expect(bed, 503, "PUT", DOCUMENTS "/x", "{\"text\":\"1 0 0 0\"}");
+    assert_true(document_bed_answer_has(bed, "cannot be opened"));
+    assert_true(client_saw(&bed->client, "Retry-After: 1"));
+    assert_int_equal(rename(aside, bed->folder), 0);
     document_bed_put(bed, "x", "1 0 0 0", NULL);
 }
 
@@ -286,10 +304,8 @@ static void a_long_stream_is_taken_whole_and_exported_whole(void **state) {
     document_bed_expect(bed, 200, "HEAD", DOCUMENTS, NULL);
 }
 
-static void a_stream_that_trickles_is_written_as_it_comes(void **state) {
-    struct document_bed *bed = *state;
+static void begin_stream(struct document_bed *bed) {
     const struct http_header headers[] = {{"Content-Type", NDJSON}};
-    document_bed_start(bed);
     client_ask(&bed->bed, &bed->client,
                &(struct http_call_request){.method = "POST",
                                            .target = DOCUMENTS,
@@ -298,6 +314,12 @@ static void a_stream_that_trickles_is_written_as_it_comes(void **state) {
                                            .header_count = 1,
                                            .content_length = -1,
                                            .has_body = true});
+}
+
+static void a_stream_that_trickles_is_written_as_it_comes(void **state) {
+    struct document_bed *bed = *state;
+    document_bed_start(bed);
+    begin_stream(bed);
     http_call_send(bed->client.call, "{\"id\":\"a\",\"text\":\"1 0 0 0\"}\n{\"id\":\"b\",", 38);
     until(&bed->bed, head_of(bed) == 1); /* though the stream goes on */
     assert_true(known(bed) && bed->bed.gateway->routes.current->references < 3);
@@ -307,6 +329,38 @@ static void a_stream_that_trickles_is_written_as_it_comes(void **state) {
     client_wait(&bed->bed, &bed->client);
     assert_int_equal(bed->client.status, 200);
     assert_int_equal(document_bed_number(bed, "accepted"), 2);
+}
+
+static void a_stream_that_cannot_go_on_says_what_stands(void **state) {
+    static const char line[] = "{\"id\":\"a\",\"text\":\"1 0 0 0\"}\n";
+    struct document_bed *bed = *state;
+    document_bed_start(bed);
+    begin_stream(bed);
+    http_call_send(bed->client.call, line, sizeof line - 1);
+    until(&bed->bed, head_of(bed) == 1);
+    REQUIRE(collection_mark_deleted(bed->log, &error));
+    http_call_send(bed->client.call, line, sizeof line - 1);
+    client_wait(&bed->bed, &bed->client);
+    assert_int_equal(bed->client.status, 409);
+    assert_int_equal(document_bed_number(bed, "accepted"), 1);
+    assert_int_equal(document_bed_number(bed, "seq"), 1);
+    assert_true(document_bed_answer_has(bed, "written up to number 1"));
+}
+
+static void a_client_that_goes_away_leaves_what_was_taken(void **state) {
+    static const char line[] = "{\"id\":\"a\",\"text\":\"1 0 0 0\"}\n{\"id\":\"half";
+    struct document_bed *bed = *state;
+    document_bed_start(bed);
+    begin_stream(bed);
+    http_call_send(bed->client.call, line, sizeof line - 1);
+    until(&bed->bed, head_of(bed) == 1);
+    client_clear(&bed->client);
+    until(&bed->bed, !bed->bed.gateway->exchange_count);
+    document_bed_begin(bed, &bed->client, "PUT", DOCUMENTS "/b", NULL, "{\"text\":\"1 0 0 0\"}", 18);
+    until(&bed->bed, known(bed)->is_appending);
+    client_clear(&bed->client);
+    until(&bed->bed, !bed->bed.gateway->exchange_count);
+    assert_int_equal(head_of(bed), 2);
 }
 
 static void a_line_that_is_too_long_costs_only_itself(void **state) {
@@ -475,6 +529,68 @@ static void L1_nothing_is_appended_while_an_index_is_ahead_of_the_log(void **sta
     assert_string_equal(document_bed_hits(bed), "x");
 }
 
+/* ---- the disk -------------------------------------------------------------------------------------- */
+
+enum { BEFORE, FAILED, READ, AFTER, HEAD, NOTES };
+
+/* Shared with the child. */
+struct disk {
+    atomic_bool is_bad;
+    int error; /* what calls on databases fail with then */
+    atomic_int notes[NOTES];
+};
+
+/* Only files: the loop writes, too, to wake itself. */
+static int decide(void *context, const struct seccomp_notif *call) {
+    struct disk *disk = context;
+    char link[64], path[512];
+    if (!disk->is_bad) return WATCH_PASS;
+    snprintf(link, sizeof link, "/proc/%u/fd/%d", call->pid, (int)call->data.args[0]);
+    ssize_t size = readlink(link, path, sizeof path - 1);
+    path[size < 0 ? 0 : size] = 0;
+    return strstr(path, "documents.db") ? disk->error : WATCH_PASS;
+}
+
+/* A write before, one while the disk is bad, a read then, one write after: what became of each, and how many are there.
+ */
+static void write_on_a_bad_disk(void *context) {
+    static struct document_bed bed;
+    struct disk *disk = context;
+    document_bed_open(&bed, false, false);
+    document_bed_start(&bed);
+    disk->notes[BEFORE] = document_bed_ask(&bed, "PUT", DOCUMENTS "/x", NULL, "{\"text\":\"1 0 0 0\"}");
+    disk->is_bad = true;
+    disk->notes[FAILED] = document_bed_ask(&bed, "PUT", DOCUMENTS "/y", NULL, "{\"text\":\"1 0 0 0\"}");
+    disk->is_bad = false;
+    disk->notes[READ] = document_bed_ask(&bed, "GET", DOCUMENTS "/x", NULL, NULL);
+    disk->notes[AFTER] = document_bed_ask(&bed, "PUT", DOCUMENTS "/z", NULL, "{\"text\":\"1 0 0 0\"}");
+    disk->notes[HEAD] = (int)head_of(&bed);
+    document_bed_close(&bed);
+}
+
+static void check_bad_disk(const int *calls, size_t count, int error, const int expected[NOTES]) {
+    struct disk *disk = mmap(NULL, sizeof *disk, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(disk != MAP_FAILED);
+    disk->error = error;
+    const struct watch watch = {.calls = calls, .count = count, .decide = decide, .context = disk};
+    assert_int_equal(watch_run(&watch, write_on_a_bad_disk, disk), 0);
+    for (int i = 0; i < NOTES; i++)
+        if (disk->notes[i] != expected[i]) fail_msg("%d: %d instead of %d", i, disk->notes[i], expected[i]);
+    munmap(disk, sizeof *disk);
+}
+
+static void a_full_disk_refuses_writes_and_they_go_on_when_there_is_room(void **state) {
+    (void)state;
+    static const int calls[] = {SYS_write, SYS_pwrite64, SYS_ftruncate, SYS_fallocate};
+    check_bad_disk(calls, ARRAY_SIZE(calls), ENOSPC, (const int[]){200, 503, 200, 200, 2});
+}
+
+static void S1_a_write_whose_sync_failed_is_not_acknowledged_and_none_is_after_it(void **state) {
+    (void)state;
+    static const int calls[] = {SYS_fsync, SYS_fdatasync};
+    check_bad_disk(calls, ARRAY_SIZE(calls), EIO, (const int[]){200, 503, 503, 503, 1});
+}
+
 /* ---- figures --------------------------------------------------------------------------------------- */
 
 static void figures_tell_writes_and_appends(void **state) {
@@ -518,6 +634,7 @@ int main(void) {
         TEST(a_text_that_is_too_long_is_refused_before_it_is_taken),
         TEST(ids_collections_and_parameters_that_cannot_be_are_told),
         TEST(a_collection_made_a_moment_ago_is_found),
+        TEST(a_collection_that_cannot_be_opened_is_told_and_tried_again),
         TEST(writes_that_wait_together_share_one_append),
         TEST(writes_above_the_ceiling_are_turned_away),
         TEST(lines_are_written_and_bad_ones_told),
@@ -525,6 +642,8 @@ int main(void) {
         TEST(of_equal_ids_in_one_list_the_last_one_stands),
         TEST(a_long_stream_is_taken_whole_and_exported_whole),
         TEST(a_stream_that_trickles_is_written_as_it_comes),
+        TEST(a_stream_that_cannot_go_on_says_what_stands),
+        TEST(a_client_that_goes_away_leaves_what_was_taken),
         TEST(a_line_that_is_too_long_costs_only_itself),
         TEST(an_export_is_held_back_for_a_slow_client_and_broken_off_without_an_end),
         TEST(L11_a_write_waits_until_the_index_shows_it),
@@ -534,6 +653,8 @@ int main(void) {
         TEST(X8_a_collection_that_is_being_deleted_takes_nothing_more),
         TEST(X8_who_waits_for_the_index_of_a_deleted_collection_is_answered),
         TEST(L1_nothing_is_appended_while_an_index_is_ahead_of_the_log),
+        cmocka_unit_test(a_full_disk_refuses_writes_and_they_go_on_when_there_is_room),
+        cmocka_unit_test(S1_a_write_whose_sync_failed_is_not_acknowledged_and_none_is_after_it),
         TEST(figures_tell_writes_and_appends),
         TEST(a_gateway_that_ends_amid_writes_ends_cleanly),
     };

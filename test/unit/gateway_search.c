@@ -162,6 +162,29 @@ static void L5_a_document_that_is_replaced_is_found_as_it_was_until_the_index_sh
     assert_string_equal(document_bed_hits(bed), "997");
 }
 
+static void L5_a_row_that_the_log_has_let_go_is_not_shown_without_what_it_says(void **state) {
+    struct document_bed *bed = *state;
+    uint64_t durable;
+    bool more;
+    document_bed_start(bed);
+    document_bed_put(bed, "x", "1 0 0 0", NULL);
+    document_bed_index(bed);
+    document_bed_put(bed, "x", "0 1 0 0", NULL);
+    float vector[BED_DIMENSION] = {0, 1};
+    folder_vectors.kill(bed->blue.writer, 1, 2);
+    REQUIRE(folder_vectors.append(bed->blue.writer, 2, vector, &error));
+    folder_vectors.publish(bed->blue.writer, 2, 1); /* durable, but held back */
+    REQUIRE(folder_vectors.sync(bed->blue.writer, &durable, &error));
+    REQUIRE(collection_record_durable(bed->log, BED_BLUE_ID, durable, &error));
+    REQUIRE(collection_compact(bed->log, COLLECTION_DOCUMENTS, 100, &more, &error));
+    document_bed_expect(bed, 503, "POST", SEARCH, "{\"query\":\"1 0 0 0\"}");
+    assert_true(document_bed_answer_has(bed, "row 1"));
+    folder_vectors.publish(bed->blue.writer, 2, 2);
+    search(bed, "{\"query\":\"1 0 0 0\"}");
+    assert_string_equal(document_bed_hits(bed), "x");
+    assert_int_equal(document_bed_number(bed, "applied_seq"), 2);
+}
+
 /* ---- what is no search ---------------------------------------------------------------- */
 
 static void what_is_no_search_is_refused_with_its_reason(void **state) {
@@ -420,6 +443,7 @@ int main(void) {
         TEST(a_filter_narrows_what_is_found),
         TEST(a_filter_that_few_fit_is_asked_of_the_whole_log),
         TEST(L5_a_document_that_is_replaced_is_found_as_it_was_until_the_index_shows_the_new_one),
+        TEST(L5_a_row_that_the_log_has_let_go_is_not_shown_without_what_it_says),
         TEST(what_is_no_search_is_refused_with_its_reason),
         TEST(a_filter_that_is_too_deep_is_refused),
         TEST(a_long_body_is_read_on_a_worker_and_a_longer_one_refused),
