@@ -66,6 +66,15 @@ def pss_bytes(pid):
     raise RuntimeError(f"/proc/{pid}/smaps_rollup has no Pss")
 
 
+def pss_parts(pid):
+    """(own memory, mapped files) of the proportional set size, in bytes."""
+    sizes = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, size, *_ = line.split()
+        sizes[name.rstrip(":")] = int(size) * 1024
+    return sizes["Pss_Anon"], sizes["Pss_File"] + sizes["Pss_Shmem"]
+
+
 def core_busy_seconds(core):
     for line in Path("/proc/stat").read_text().splitlines():
         name, *fields = line.split()

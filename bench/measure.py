@@ -7,20 +7,27 @@ from pathlib import Path
 
 import machine
 import measure_gateway
+import measure_reindex
+import measure_search
+import measure_searching
 import measure_start
+import measure_switch
 import measure_throughput
 import measure_update
+import measure_writes
 import service
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 NOTES = Path(__file__).parent / "NOTES.md"
-SECTIONS = ("throughput", "update", "start", "gateway")
+SECTIONS = ("throughput", "update", "start", "gateway", "reindex", "writes", "search", "searching", "switch")
 
 
 def parse():
     parser = argparse.ArgumentParser(prog="bench/run")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement in a round")
+    parser.add_argument("--documents", type=int, default=3000, help="in the collections that a real model embeds")
+    parser.add_argument("--largest", type=int, default=1_000_000, help="documents in the largest collection")
     parser.add_argument("--nice", type=int, default=0, help="niceness of every contender and of the load")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     options = parser.parse_args()
@@ -32,6 +39,7 @@ def parse():
 
 def head(options):
     flags = [f"--rounds {options.rounds}", f"--seconds {options.seconds}"] + \
+            [f"--documents {options.documents}", f"--largest {options.largest}"] + \
             ([f"--nice {options.nice}"] if options.nice else [])
     today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     loads = "; load average at the start %.1f" % os.getloadavg()[0]
@@ -58,6 +66,16 @@ def main():
         parts.append(measure_start.measure(max(3, options.rounds), idle))
     if "gateway" in wanted:
         parts.append(measure_gateway.measure(options.rounds, options.seconds))
+    if "reindex" in wanted:
+        parts.append(measure_reindex.measure(options.rounds, options.documents, options.largest))
+    if "writes" in wanted:
+        parts.append(measure_writes.measure(options.rounds, options.seconds))
+    if "search" in wanted:
+        parts.append(measure_search.measure(10 * options.rounds))
+    if "searching" in wanted:
+        parts.append(measure_searching.measure(options.documents, 15 * options.seconds))
+    if "switch" in wanted:
+        parts.append(measure_switch.measure(options.documents, 2 * options.rounds))
     if NOTES.exists():
         parts.append(NOTES.read_text())
     text = "\n".join(parts)

@@ -1,13 +1,16 @@
 /* ort_loop: the floor that the service is measured against. A loop over ONNX Runtime and nothing else.
  *
  *     ort_loop LIBRARY MODEL THREADS BATCH SECONDS SENTENCE...
+ *     ort_loop LIBRARY MODEL THREADS BATCH 0 @FILE
  *
- * A SENTENCE is its token ids, joined by commas. The loop takes the next BATCH of them, over and over, pads them to the
- * longest, runs them with the session options that Slipway's runner sets, and makes of the answer what a runner makes
- * of it: the mean over each one's tokens, divided by its length. No tokenising, no HTTP, no JSON: what a server adds to
- * this is its own cost. After a warm-up of a tenth of SECONDS it prints one line of JSON about the rest: sentences,
- * seconds (monotonic clock) and cpu_seconds (of the process).
+ * A SENTENCE is its token ids, joined by commas; a FILE has one a line. The loop takes the next BATCH of them, over and
+ * over (SECONDS 0: each once, in their order; BATCH divides their number), pads them to the longest, runs them with the
+ * session options that Slipway's runner sets, and makes of the answer what a runner makes of it: the mean over each
+ * one's tokens, divided by its length. No tokenising, no HTTP, no JSON: what a server adds to this is its own cost.
+ * After a warm-up of a tenth of SECONDS it prints one line of JSON about the rest: sentences, seconds (monotonic clock)
+ * and cpu_seconds (of the process).
  */
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <math.h>
 #include <onnxruntime_c_api.h>
@@ -89,6 +92,33 @@ static void read_sentence(struct sentence *sentence, const char *text) {
     }
 }
 
+/* "@FILE" is read into one text a line; anything else is taken as it is. */
+static char **read_arguments(int argc, char **argv, size_t *ret_count) {
+    if (argc != 1 || argv[0][0] != '@') {
+        *ret_count = (size_t)argc;
+        return argv;
+    }
+    FILE *file = fopen(argv[0] + 1, "r");
+    char **lines = NULL;
+    size_t count = 0;
+    for (;;) {
+        char *line = NULL;
+        size_t room = 0;
+        ssize_t size = file ? getline(&line, &room, file) : -1;
+        if (size <= 0) break;
+        if (line[size - 1] == '\n') line[size - 1] = 0;
+        lines = realloc(lines, (count + 1) * sizeof *lines);
+        lines[count++] = line;
+    }
+    if (!count) {
+        fprintf(stderr, "ort_loop: cannot read %s\n", argv[0] + 1);
+        exit(1);
+    }
+    fclose(file);
+    *ret_count = count;
+    return lines;
+}
+
 static void make_room(struct loop *loop) {
     for (size_t i = 0; i < INPUTS; i++) loop->inputs[i] = calloc(loop->batch * TOKENS_MAXIMUM, sizeof(int64_t));
 }
@@ -165,21 +195,28 @@ static size_t run_for(struct loop *loop, double seconds) {
     return runs * loop->batch;
 }
 
+static size_t run_once_each(struct loop *loop) {
+    for (size_t i = 0; i < loop->count; i += loop->batch) run_once(loop);
+    return loop->count;
+}
+
 int main(int argc, char **argv) {
     if (argc < 7) {
         fprintf(stderr, "usage: ort_loop LIBRARY MODEL THREADS BATCH SECONDS SENTENCE...\n");
         return 2;
     }
-    struct loop loop = {.api = open_library(argv[1]), .batch = (size_t)atoi(argv[4]), .count = (size_t)argc - 6};
+    struct loop loop = {.api = open_library(argv[1]), .batch = (size_t)atoi(argv[4])};
+    char **sentences = read_arguments(argc - 6, argv + 6, &loop.count);
     loop.sentences = calloc(loop.count, sizeof *loop.sentences);
-    for (size_t i = 0; i < loop.count; i++) read_sentence(&loop.sentences[i], argv[6 + i]);
+    for (size_t i = 0; i < loop.count; i++) read_sentence(&loop.sentences[i], sentences[i]);
     open_session(&loop, argv[2], atoi(argv[3]));
     make_room(&loop);
     double seconds = atof(argv[5]);
-    run_for(&loop, seconds / 10);
+    run_for(&loop, seconds > 0 ? seconds / 10 : 1);
+    if (seconds <= 0) loop.next = 0;
     double begin = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
-    size_t sentences = run_for(&loop, seconds);
-    printf("{\"sentences\": %zu, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n", sentences, now(CLOCK_MONOTONIC) - begin,
+    size_t done = seconds > 0 ? run_for(&loop, seconds) : run_once_each(&loop);
+    printf("{\"sentences\": %zu, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n", done, now(CLOCK_MONOTONIC) - begin,
            now(CLOCK_PROCESS_CPUTIME_ID) - cpu);
     return 0;
 }

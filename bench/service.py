@@ -200,6 +200,19 @@ def loop(batch, seconds, sentences, huge_pages=False):
     memory on huge pages, as a runner's is."""
     arguments = [BUILD / "bench/ort_loop", LIBRARY, MODEL / "onnx/model.onnx", 1, batch, seconds,
                  *(",".join(map(str, ids)) for ids in sentences)]
+    return loop_with(arguments, huge_pages)
+
+
+def loop_once_each(batch, sentences, huge_pages=False):
+    """The same over many sentences, each once, in their order."""
+    with tempfile.NamedTemporaryFile("w", suffix=".ids") as file:
+        file.writelines(",".join(map(str, ids)) + "\n" for ids in sentences)
+        file.flush()
+        arguments = [BUILD / "bench/ort_loop", LIBRARY, MODEL / "onnx/model.onnx", 1, batch, 0, f"@{file.name}"]
+        return loop_with(arguments, huge_pages)
+
+
+def loop_with(arguments, huge_pages):
     environment = {**os.environ, "GLIBC_TUNABLES": f"glibc.malloc.hugetlb={int(huge_pages)}"}
     given = json.loads(machine.output_of(machine.SERVER_CORE, arguments, env=environment))
     return Figures(requests=given["sentences"], seconds=given["seconds"], cpu_seconds=given["cpu_seconds"])
