@@ -128,6 +128,8 @@ struct indexer_chunk {
     size_t item_count;
     float *vectors;
     size_t done; /* rows that are in the index already */
+    int64_t rows_more; /* living ones, than before it */
+    uint64_t failed; /* items of the index, after it */
     struct embed_order order;
 };
 
@@ -248,7 +250,7 @@ struct indexer_ask {
     char *collection_id;
     yyjson_doc *body;
     struct indexer_collection *collection; /* while it is in the table */
-    bool is_running, has_begun, was_given_up, tried_open;
+    bool is_running, has_begun, was_given_up, was_replaced, tried_open;
     uint64_t seen_changes, since_ms, deadline_ms;
     int64_t epoch; /* flip: made */
     int stage; /* a verb's own */

@@ -48,6 +48,26 @@ static void answer(struct indexer *indexer, uint64_t request, const struct error
                  .body_json = body_json ? body_json : "{}");
 }
 
+static void unlink_ask(struct indexer *indexer, const struct indexer_ask *ask) {
+    struct indexer_ask **at = &indexer->asks;
+    while (*at != ask) at = &(*at)->next;
+    *at = ask->next;
+    indexer->ask_count--;
+}
+
+/* A controller that was started again counts its requests anew: nobody waits for the one before it any more. One that
+ * runs ends without a word. */
+static void forget_namesake(struct indexer *indexer, uint64_t request) {
+    for (struct indexer_ask *ask = indexer->asks, *next; ask; ask = next) {
+        next = ask->next;
+        if (ask->request != request) continue;
+        ask->was_replaced = true;
+        if (ask->is_running) continue;
+        unlink_ask(indexer, ask);
+        indexer_ask_free(ask);
+    }
+}
+
 static const struct ask_verb *find_verb(const char *name) {
     for (const struct ask_verb *verb = indexer_verbs; verb->name; verb++)
         if (text_equal(verb->name, name)) return verb;
@@ -72,6 +92,7 @@ void indexer_ask_take(struct indexer *indexer, const struct wire_indexer_ask *me
     struct indexer_ask *ask = mem_new(struct indexer_ask), **end = &indexer->asks;
     _cleanup_error_ struct error *error = NULL;
     ask->request = message->request;
+    forget_namesake(indexer, message->request);
     if (read_ask(indexer, message, ask, &error) < 0) {
         answer(indexer, message->request, error, NULL);
         indexer_ask_free(ask);
@@ -86,13 +107,6 @@ void indexer_ask_take(struct indexer *indexer, const struct wire_indexer_ask *me
     *end = ask;
     indexer->ask_count++;
     indexer_wake(indexer);
-}
-
-static void unlink_ask(struct indexer *indexer, const struct indexer_ask *ask) {
-    struct indexer_ask **at = &indexer->asks;
-    while (*at != ask) at = &(*at)->next;
-    *at = ask->next;
-    indexer->ask_count--;
 }
 
 void indexer_asks_end(struct indexer_collection *collection, const struct indexer_ask *but, const struct error *error) {
@@ -153,9 +167,9 @@ static void end_run(struct ask_job *job, enum ask_outcome outcome, const struct 
         job->collection->is_asking = false;
     }
     ask->is_running = false;
-    if (outcome == ASK_WAITS) return;
+    if (outcome == ASK_WAITS && !ask->was_replaced) return;
     _cleanup_free_ char *body = json_write(job->answer, NULL);
-    answer(job->indexer, ask->request, outcome == ASK_FAILED ? error : NULL, body);
+    if (!ask->was_replaced) answer(job->indexer, ask->request, outcome == ASK_FAILED ? error : NULL, body);
     if (outcome == ASK_FAILED) log_failure(ask, error);
     if (job->collection) indexer_collection_changed(job->collection);
     unlink_ask(job->indexer, ask);

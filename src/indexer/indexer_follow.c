@@ -214,7 +214,7 @@ static int append_row(struct indexer_index *index, struct chunk_row *row, struct
     struct error *error = NULL;
     int result = vectors->append(index->writer, row->seq, row->item->vector, &error);
     if (result >= 0) {
-        index->rows++;
+        index->chunk->rows_more++;
         return 0;
     }
     if (error->class == ERROR_REQUEST) { /* no vector: the item is to blame, not the index */
@@ -237,7 +237,7 @@ static int apply_rows(struct indexer_index *index, struct error **ret_error) {
     for (; chunk->done < chunk->count; chunk->done++) {
         struct chunk_row *row = &chunk->rows[chunk->done];
         if (row->previous && index->collection->indexer->vectors->kill(index->writer, row->previous, row->seq))
-            index->rows--;
+            chunk->rows_more--;
         if (!row->item || row->item->state != EMBED_DONE) continue;
         int result = append_row(index, row, ret_error);
         if (result < 0) return result;
@@ -250,6 +250,7 @@ static int record_failures(struct indexer_index *index, struct error **ret_error
     struct indexer_chunk *chunk = index->chunk;
     _cleanup_failures_ struct failures failures = {0};
     bool had_failed = index->failed;
+    chunk->failed = index->failed;
     if (had_failed) failures.cleared = mem_new_array(chunk->count, uint64_t);
     for (size_t i = 0; i < chunk->count; i++) {
         struct chunk_row *row = &chunk->rows[i];
@@ -267,7 +268,7 @@ static int record_failures(struct indexer_index *index, struct error **ret_error
     result = collection_read_begin(index->collection->store, COLLECTION_DOCUMENTS, &read, ret_error);
     if (result >= 0)
         result =
-            collection_list_failures(read, index->row.index_id, 0, 0, &none, &none_count, &index->failed, ret_error);
+            collection_list_failures(read, index->row.index_id, 0, 0, &none, &none_count, &chunk->failed, ret_error);
     collection_failures_free(none, none_count);
     return result;
 }
@@ -294,6 +295,8 @@ static void show(struct indexer_index *index) {
         index->torn_to = chunk->through;
     }
     index->written = chunk->through;
+    index->rows = (uint64_t)((int64_t)index->rows + chunk->rows_more);
+    index->failed = chunk->failed;
     index->unsynced_rows += chunk->count;
     if (!index->unsynced_since_ms) index->unsynced_since_ms = clock_monotonic_ms();
     index->left -= chunk->item_count < index->left ? chunk->item_count : index->left;
