@@ -1,8 +1,10 @@
 /* A collection's log: documents written, read, followed, compacted (rules L1, L2, L12, S9). */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -310,6 +312,63 @@ static void L2_what_every_index_has_behind_it_goes(void **state) {
     assert_true(dropped);
 }
 
+/* ---- threads ---- */
+
+struct crowd {
+    struct collection *collection;
+    int me;
+    bool is_good;
+};
+
+/* Writes, and finds what it wrote in a read that began after. */
+static void *write_and_find(void *context) {
+    struct crowd *crowd = context;
+    crowd->is_good = true;
+    for (int i = 0; i < 12 && crowd->is_good; i++) {
+        char id[16], text[32];
+        snprintf(id, sizeof id, "%d", crowd->me);
+        snprintf(text, sizeof text, "%d of %d", i, crowd->me);
+        struct collection_write write = {.id = id, .text = text};
+        uint64_t head;
+        _cleanup_read_ struct collection_read *read = NULL;
+        _cleanup_collection_row_ struct collection_row row = {0};
+        crowd->is_good = !collection_append(crowd->collection, &write, 1, &head, NULL) &&
+                         !collection_read_begin(crowd->collection, COLLECTION_DOCUMENTS, &read, NULL) &&
+                         !collection_find(read, id, &row, NULL) && row.seq == write.seq && !strcmp(row.text, text) &&
+                         collection_head(read) >= head;
+    }
+    return NULL;
+}
+
+static void any_thread_may_call_at_any_time(void **state) {
+    struct collection_bed *bed = *state;
+    enum { THREADS = 20 }; /* more than are kept connected when they rest */
+    struct crowd crowds[THREADS];
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        crowds[i] = (struct crowd){.collection = bed->writes, .me = i};
+        assert_int_equal(pthread_create(&threads[i], NULL, write_and_find, &crowds[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < THREADS; i++) assert_true(crowds[i].is_good);
+    _cleanup_read_ struct collection_read *read = bed_read(bed, COLLECTION_DOCUMENTS);
+    assert_int_equal(collection_live(read), THREADS);
+    assert_int_equal(collection_head(read), THREADS * 12);
+}
+
+static void *end_read(void *read) {
+    collection_read_end(read);
+    return NULL;
+}
+
+static void a_read_may_end_on_another_thread(void **state) {
+    struct collection_bed *bed = *state;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, end_read, bed_read(bed, COLLECTION_DOCUMENTS)), 0);
+    pthread_join(thread, NULL);
+    collection_read_end(bed_read(bed, COLLECTION_DOCUMENTS));
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -325,6 +384,8 @@ int main(void) {
         TEST(X8_a_collection_that_is_marked_deleted_takes_no_write),
         TEST(L12_a_follower_is_told_which_rows_a_newer_one_has_taken_the_place_of),
         TEST(L2_what_every_index_has_behind_it_goes),
+        TEST(any_thread_may_call_at_any_time),
+        TEST(a_read_may_end_on_another_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
