@@ -120,8 +120,18 @@ static void done_search(struct gateway_work *work) {
     exchange_respond_owned(exchange, 200, "application/json", TAKE(search->json), search->size);
 }
 
+/* What waits for a worker is bounded as what waits for a replica is. */
+static bool has_room(const struct gateway *gateway) {
+    return gateway_workers_busy(gateway->collections.searches) < gateway->settings->queue_maximum;
+}
+
 static void compare(struct exchange *exchange) {
     struct gateway_search *search = exchange->part;
+    if (!has_room(exchange->gateway)) {
+        exchange_fail_with(exchange, ERROR_REQUEST, 429, "%llu searches are waiting, which is the most (queue_maximum)",
+                           (unsigned long long)exchange->gateway->settings->queue_maximum);
+        return;
+    }
     const struct gateway_route *route = exchange->snapshot
                                             ? gateway_snapshot_find(exchange->snapshot, exchange->pair->deployment_id,
                                                                     strlen(exchange->pair->deployment_id))

@@ -253,6 +253,25 @@ static void a_long_body_is_read_on_a_worker_and_a_longer_one_refused(void **stat
     free(body);
 }
 
+static void searches_above_the_ceiling_are_turned_away(void **state) {
+    static const char body[] = "{\"vector\":[1,0,0,0],\"encoder_digest\":\"" BED_DIGEST "\"}";
+    struct document_bed *bed = *state;
+    struct client first = {0};
+    settings_set(bed->bed.settings, "queue_maximum", "1", NULL);
+    start_with_four(bed);
+    search(bed, body);
+    pthread_mutex_t *mutex = &known(bed)->pair->documents.opening; /* the worker stops at it */
+    pthread_mutex_lock(mutex);
+    document_bed_begin(bed, &first, "POST", SEARCH, NULL, body, sizeof body - 1);
+    until(&bed->bed, gateway_workers_busy(bed->bed.gateway->collections.searches) == 1);
+    document_bed_expect(bed, 429, "POST", SEARCH, body);
+    assert_true(client_saw(&bed->client, "Retry-After: 1"));
+    pthread_mutex_unlock(mutex);
+    client_wait(&bed->bed, &first);
+    assert_int_equal(first.status, 200);
+    client_clear(&first);
+}
+
 /* ---- by which encoder -------------------------------------------------------------------- */
 
 static void an_answer_of_another_encoder_is_never_compared(void **state) {
@@ -447,6 +466,7 @@ int main(void) {
         TEST(what_is_no_search_is_refused_with_its_reason),
         TEST(a_filter_that_is_too_deep_is_refused),
         TEST(a_long_body_is_read_on_a_worker_and_a_longer_one_refused),
+        TEST(searches_above_the_ceiling_are_turned_away),
         TEST(an_answer_of_another_encoder_is_never_compared),
         TEST(what_the_model_refuses_is_the_clients),
         TEST(R4_a_search_whose_replica_dies_is_embedded_by_another),
