@@ -123,9 +123,9 @@ time, whichever is better, on the same core: **{machine.median([figures.per_seco
 {table(["Slipway's re-index against", "by clock", "by CPU"],
        [["the floor", *by[0]], ["the floor on huge pages", *by[1]]])}
 
-{table(["", "texts a second"], [["re-index", spread([f.per_second for f in own], "")],
-                                ["floor", spread([f.per_second for f in floor], "")],
-                                ["floor on huge pages", spread([f.per_second for f in huge], "")]])}
+{table(["", "texts"], [["re-index", spread([f.per_second for f in own], "/s")],
+                                ["floor", spread([f.per_second for f in floor], "/s")],
+                                ["floor on huge pages", spread([f.per_second for f in huge], "/s")]])}
 """
 
 

@@ -23,6 +23,7 @@ BODIES = 20  # made before, sent in turns
 
 
 def sqlite(folder, batch, seconds):
+    """In the folder where the service has its state: the same disk."""
     path = Path(folder, f"floor-{batch}.db")
     arguments = [service.BUILD / "bench/sqlite_loop", path, batch, seconds, DOCUMENTS, TEXT_BYTES]
     given = json.loads(machine.output_of(machine.SERVER_CORE, arguments))
@@ -79,10 +80,10 @@ class Stopped:
             os.kill(pid, signal.SIGCONT)
 
 
-def measure_round(slipway, folder, seconds):
+def measure_round(slipway, seconds):
     given = {}
     for batch in BATCHES:
-        given["sqlite", batch] = sqlite(folder, batch, seconds)
+        given["sqlite", batch] = sqlite(slipway.folder, batch, seconds)
         with Stopped(slipway):
             given["alone", batch] = post_bulks(slipway, batch, seconds)
         given["followed", batch] = post_bulks(slipway, batch, seconds)
@@ -105,7 +106,7 @@ def measure(rounds, seconds):
             slipway.call("POST", "/v1/collections", {"name": "articles", "deployment": "tiny"})
             for number in range(rounds):
                 print(f"bench: writes, round {number + 1} of {rounds}", flush=True)
-                given.append(measure_round(slipway, folder, seconds))
+                given.append(measure_round(slipway, seconds))
             os.sched_setaffinity(0, set(machine.CORES))
     return render(given)
 
@@ -113,7 +114,7 @@ def measure(rounds, seconds):
 def render(given):
     rows = []
     for batch in BATCHES:
-        rows.append([batch, spread([r["sqlite", batch] for r in given], ""), spread([r["alone", batch] for r in given], ""),
+        rows.append([batch, spread([r["sqlite", batch] for r in given], "/s"), spread([r["alone", batch] for r in given], "/s"),
                      ratio([(r["alone", batch], r["sqlite", batch]) for r in given]),
                      ratio([(r["followed", batch], r["sqlite", batch]) for r in given])])
     singles = [r["singles"] for r in given]
@@ -126,7 +127,7 @@ SQLite itself: the same library, WAL, `synchronous=FULL`, one table, one transac
 as NDJSON over HTTP from one client; both on the server's core. *Alone*: the runner stands still, so that nothing
 is embedded, goal ≥ {GOAL:.2f}. *Followed*: everything is embedded and indexed on the same core meanwhile. {len(given)} rounds.
 
-{table(["batch", "SQLite, a second", "Slipway alone, a second", "alone / SQLite", "followed / SQLite"], rows)}
+{table(["batch", "SQLite", "Slipway alone", "alone / SQLite", "followed / SQLite"], rows)}
 
 {CLIENTS} clients with one document a request: {spread(singles, "a second")}, which is {against} of SQLite with one a
 transaction: writes that wait together share a sync. Failed requests: {failed}.
