@@ -361,6 +361,77 @@ static void S2_the_writer_moves_a_long_log_into_the_database(void **state) {
     assert_int_equal(count_pairs(place->path), 601);
 }
 
+/* ---- roles ---- */
+
+static const char *const other_steps[] = {"CREATE TABLE things (number BIGINT PRIMARY KEY)"};
+static const struct store_schema other_schema = {.maker = "the owner", .steps = other_steps, .count = 1};
+
+static int add_thing(struct store *store, int64_t number) {
+    struct store_transaction *tx = NULL;
+    int result = store_begin(store, &tx, NULL);
+    if (result < 0) return result;
+    result = store_run(tx, NULL, NULL, "INSERT INTO things (number) VALUES (?)", "i", number);
+    if (!result) return store_commit(tx, NULL);
+    store_rollback(tx);
+    return result;
+}
+
+static void S2_only_an_owner_makes_and_migrates_a_database(void **state) {
+    struct place *place = *state;
+    static const enum store_role roles[] = {STORE_OWNER, STORE_WRITER, STORE_READER};
+    struct store *stores[3] = {NULL}, *second = NULL;
+    for (size_t i = 0; i < 3; i++) {
+        const struct store_options options = {.schema = &other_schema, .role = roles[i]};
+        struct error *error = NULL;
+        int result = store_open_as(place->path, &options, &stores[i], &error);
+        assert_true(error && error->transient);
+        expect_error(result, &error, ERROR_UNAVAILABLE, "the owner makes it");
+    }
+    for (size_t i = 0; i < 3; i++) {
+        const struct store_options options = {.schema = &other_schema, .role = roles[i], .create = !i};
+        assert_int_equal(store_open_as(place->path, &options, &stores[i], NULL), 0);
+    }
+    const struct store_options again = {.schema = &other_schema, .role = STORE_READER};
+    assert_int_equal(store_open_as(place->path, &again, &second, NULL), 0); /* several of one process */
+    assert_int_equal(add_thing(stores[0], 1), 0);
+    assert_int_equal(add_thing(stores[1], 2), 0);
+    assert_true(add_thing(stores[2], 3) < 0);
+    store_close(second);
+    for (size_t i = 0; i < 3; i++) store_close(stores[i]);
+    /* the owner was closed while others had it open, and these leave the log as it is */
+    assert_true(scratch_exists(place->folder, "control.db-wal"));
+}
+
+static void commit_relaxed(struct faults *faults, void *path) {
+    const struct store_options options = {
+        .schema = &other_schema, .role = STORE_OWNER, .create = true, .relaxed = true};
+    struct store *store = NULL;
+    CHILD_CHECK(store_open_as(path, &options, &store, NULL) == 0);
+    CHILD_CHECK(add_thing(store, 1) == 0); /* the first page of a new log is synced once */
+    unsigned before = atomic_load(&faults->seen);
+    for (int64_t number = 2; number < 10; number++) CHILD_CHECK(add_thing(store, number) == 0);
+    CHILD_CHECK(atomic_load(&faults->seen) == before);
+    CHILD_CHECK(store_sync(store, NULL) == 0);
+    CHILD_CHECK(atomic_load(&faults->seen) > before);
+    before = atomic_load(&faults->seen);
+    faults->at = before + 1;
+    faults->action = EIO;
+    struct error *error = NULL;
+    CHILD_CHECK(store_sync(store, &error) == -(int)ERROR_UNAVAILABLE && !error->transient);
+    error_free(error);
+    CHILD_CHECK(store_is_broken(store) && store_sync(store, NULL) < 0 && add_thing(store, 99) < 0);
+    CHILD_CHECK(atomic_load(&faults->seen) == before + 1); /* S1: it is not tried again */
+    store_close(store);
+}
+
+static void L10_a_relaxed_database_is_synced_when_asked(void **state) {
+    struct place *place = *state;
+    struct faults *faults = faults_new(FAULT_SYNC);
+    assert_int_equal(faults_run(faults, commit_relaxed, place->path), 0);
+    assert_true(atomic_load(&faults->fired));
+    faults_free(faults);
+}
+
 /* ---- strange files ---- */
 
 static void set_version(const char *path, const char *sql) {
@@ -445,6 +516,8 @@ int main(void) {
         TEST(each_call_failing_in_turn_loses_nothing),
         TEST(S2_a_reader_reads_a_dead_writers_log_and_leaves_it_alone),
         TEST(S2_the_writer_moves_a_long_log_into_the_database),
+        TEST(S2_only_an_owner_makes_and_migrates_a_database),
+        TEST(L10_a_relaxed_database_is_synced_when_asked),
         TEST(a_database_of_a_newer_version_is_refused_with_both_numbers),
         TEST(a_reader_waits_for_a_schema_that_is_older),
         TEST(a_file_that_is_no_database_is_refused_and_left_as_it_was),
