@@ -79,8 +79,8 @@ struct vector_ops {
     int (*open_writer)(const char *folder, const struct vector_spec *spec, uint64_t durable,
                        struct vector_writer **ret_writer, struct vector_state *ret_state, struct error **ret_error);
     void (*close_writer)(struct vector_writer *writer); /* NULL is fine; does not sync */
-    /* A row; not seen before `written` and `applied` pass `born`, which must be above every one before. UNAVAILABLE: the
-     * disk is full, and nothing changed. REQUEST: not a vector that can be compared. */
+    /* A row; not seen before `written` and `applied` pass `born`, which must be above every one before. UNAVAILABLE:
+     * the disk is full, and nothing changed. REQUEST: not a vector that can be compared. */
     int (*append)(struct vector_writer *writer, uint64_t born, const float *vector, struct error **ret_error);
     /* From `dead` on the row is not seen. False: no living row has this number. */
     bool (*kill)(struct vector_writer *writer, uint64_t born, uint64_t dead);
@@ -101,7 +101,8 @@ struct vector_ops {
 
     /* ---- the reader's side (gateway, controller, indexer) ---- */
 
-    /* UNAVAILABLE (transient): not there, or not whole yet. CONFLICT: not the index of this log, encoder or dimension. */
+    /* UNAVAILABLE (transient): not there, or not whole yet. CONFLICT: not the index of this log, encoder or dimension.
+     */
     int (*open_reader)(const char *folder, const struct vector_spec *spec, struct vector_reader **ret_reader,
                        struct error **ret_error);
     void (*close_reader)(struct vector_reader *reader); /* no view may be left */

@@ -65,7 +65,7 @@ static struct vector_segment *find_mapped(const struct vector_generation *genera
 int vector_generation_load(const char *folder, const struct vector_spec *spec, struct vector_header_map *header,
                            const struct vector_generation *before, struct vector_generation **ret_generation,
                            struct error **ret_error) {
-    struct vector_manifest manifest;
+    struct vector_manifest manifest = {0};
     int result = vector_manifest_load(folder, spec, &manifest, ret_error);
     if (result < 0) return result;
     struct vector_generation *generation = mem_new(struct vector_generation);

@@ -59,6 +59,6 @@ void vector_quantise_query(const float *vector, size_t dimension, size_t code_st
 /* Each of 16 sums takes dimension / 16 products, then they are added up: Higham, Accuracy and Stability of Numerical
  * Algorithms, 2nd edition, section 3.1: n u / (1 - n u) times the sum of the products' sizes, which is at most 1. */
 float vector_rounding(size_t dimension) {
-    float steps = (float)(dimension / 16 + 8);
-    return 1.1f * steps * 0x1p-24f;
+    size_t steps = dimension / 16 + 8;
+    return 1.1f * (float)steps * 0x1p-24f;
 }
