@@ -28,8 +28,9 @@ int collection_check_id(const char *id, size_t size, struct error **ret_error);
 /* The body of a PUT: {"text","payload"}. */
 int collection_parse_document(const char *bytes, size_t size, size_t maximum, struct collection_document *ret_document,
                               struct error **ret_error);
-/* A bulk item, as a line of NDJSON or as a member of the list: {"id","text","payload"} or {"id","delete":true}. On an
- * error ret_document->id is set when the item has a valid one (for the answer's "errors"); clear it in both cases. */
+/* A bulk item, as a line of NDJSON or as a member of the list: {"id","text","payload"} or {"id","delete":true}; `seq`
+ * and `updated_at`, which an export has, are passed over. On an error ret_document->id is set when the item has a valid
+ * one (for the answer's "errors"); clear it in both cases. */
 int collection_parse_item(const char *bytes, size_t size, size_t maximum, struct collection_document *ret_document,
                           struct error **ret_error);
 int collection_read_item(yyjson_val *item, size_t maximum, struct collection_document *ret_document,
