@@ -40,9 +40,11 @@ static void publish_fenced(struct indexer_index *by) {
 
 void indexer_publish(struct indexer_index *index) {
     if (!index->writer) return;
+    uint64_t before = index->applied;
     index->applied = showable(index);
     index->collection->indexer->vectors->publish(index->writer, index->written, index->applied);
-    publish_fenced(index);
+    /* Two that fence each other (a switch back that is begun before every gateway has left the former) end here. */
+    if (index->applied > before) publish_fenced(index);
     indexer_tell_indexed(index->collection, false);
 }
 

@@ -105,6 +105,24 @@ static void a_kill_at_any_step_is_gone_on_from(void **state) {
     }
 }
 
+/* Two indexes then fence each other: the former until gateways have left it, blue for its destination, which is that
+ * former one. */
+static void a_kill_in_the_middle_of_a_switch_back_is_gone_on_from(void **state) { /* X3 */
+    struct indexer_bed *bed = start_with_green(state);
+    indexer_bed_answer(bed, ask_flip(bed, "task-1", BED_GREEN));
+    indexer_bed_arm(bed, "switch_recorded");
+    ask_flip(bed, "task-2", BED_BLUE);
+    indexer_bed_until(bed, indexer_bed_has_paused(bed));
+    indexer_bed_kill(bed);
+    uint64_t head = indexer_bed_put(bed, "meanwhile", "a text");
+    indexer_bed_start(bed);
+    assert_part(indexer_bed_answer(bed, ask_flip(bed, "task-2", BED_BLUE)), "\"epoch\":3");
+    assert_state(bed, BED_BLUE, "blue");
+    indexer_bed_wait_indexed(bed, head);
+    indexer_bed_check_whole(bed, BED_GREEN);
+    indexer_bed_check_whole(bed, BED_BLUE);
+}
+
 static void blue_shows_no_more_than_is_durable_of_the_destination(void **state) { /* X3 */
     struct indexer_bed *bed = *state;
     indexer_bed_set(bed, "switch_max_lag", "1ms"); /* one write is too many */
@@ -275,6 +293,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(the_pair_changes_when_every_gateway_follows, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_gateway_that_dies_is_not_waited_for, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_kill_at_any_step_is_gone_on_from, open_bed, close_bed),
+        cmocka_unit_test_setup_teardown(a_kill_in_the_middle_of_a_switch_back_is_gone_on_from, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(blue_shows_no_more_than_is_durable_of_the_destination, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(the_former_shows_no_more_than_the_new_one_until_all_have_left_it, open_bed,
                                         close_bed),
