@@ -2,10 +2,11 @@
  * to it as descriptor 3). Exactly one a state folder; the only writer of the control database (S3).
  *
  * A tour: controller.c is the main loop. A request becomes rows (request.c, operation_*.c) behind the API (api.c); the
- * engine works them off: engine.c decides which task runs when, engine_task.c takes one through its steps (steps.def,
- * step_*.c), engine_undo.c puts right what a task that ended badly did. replicas.c knows what runs, routing.c which
- * gateway uses which routes, admission.c what fits; reconcile.c puts the record right after a start.
- * docs/internals/deployment-life.md tells it as a story.
+ * engine works them off: engine.c and engine_choose.c decide which task runs when, engine_task.c takes one through its
+ * steps (steps.def, step_*.c), engine_undo.c puts right what a task that ended badly did. replicas.c knows what runs,
+ * routing.c which gateway uses which routes, admission.c what fits; reconcile.c puts the record right after a start.
+ * collections.h leads to what belongs to collections: re-index, switch, rollback.
+ * docs/internals/deployment-life.md and reindex-life.md tell it as stories.
  */
 #pragma once
 #include "base/settings.h"

@@ -132,6 +132,22 @@ int health_update(struct controller *controller, struct store_transaction *tx, c
 /* What of the serving revision's target config has no meaning here, or NULL; caller frees. */
 char *health_base_message(struct controller *controller, const char *target_json);
 
+/* ---- which task is next (engine_choose.c) ---- */
+
+/* Tasks on collections wait for others: they have threads of their own, beside the workers. */
+bool engine_is_parent(const struct task *task);
+/* Which tasks there are threads for. */
+struct engine_room {
+    bool for_workers, for_parents;
+};
+/* 1 with the task, now `processing`; 0 when there is none that may run at `now` (wall clock). */
+int engine_claim(const struct settings *settings, struct store_transaction *tx, int64_t now,
+                 const struct engine_room *room, struct task *ret_task, struct error **ret_error);
+/* Deploy tasks that waited too long fail before they began. 1: one did; 0: none. */
+int engine_fail_overdue(struct store_transaction *tx, struct error **ret_error);
+/* The next time that a row names; INT64_MAX when none does. `now` as for engine_claim(). */
+int engine_next_time(struct store_transaction *tx, int64_t now, int64_t *ret_wall_ms, struct error **ret_error);
+
 /* ---- the work of one task (engine.c, engine_task.c, engine_undo.c) ---- */
 
 enum engine_interruption { ENGINE_GOES_ON, ENGINE_STOPS, ENGINE_CANCELED, ENGINE_OVERDUE };

@@ -111,7 +111,6 @@ static int load_bringing(struct step_run *run, const struct reindex_work *work, 
 
 /* The child's own deadlines end it with these sentences; they are the parent's, too. */
 static int say_failed(const struct task *task, struct error **ret_error) {
-    _cleanup_error_ struct error *cause = task->error_json ? json_to_error(task->error_json) : NULL;
     const char *detail = task->detail ? task->detail : "";
     enum error_class class = task->status == TASK_REFUSED ? ERROR_REFUSED : ERROR_DEPLOYMENT;
     if (strstr(detail, pending_too_long)) return error_set(ret_error, class, "%s", pending_too_long);

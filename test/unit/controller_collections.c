@@ -108,6 +108,7 @@ static void a_body_that_is_wrong_is_refused_with_the_field(void **state) {
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         yyjson_val *root = NULL;
         _cleanup_json_ yyjson_doc *document = parse(cases[i].json, &root);
+        assert_non_null(document);
         struct collection_request request;
         struct error *error = NULL;
         assert_int_equal(request_parse_collection(root, &request, &error), -ERROR_CONFIGURATION);
@@ -133,6 +134,7 @@ static void a_reindex_body_that_is_wrong_is_refused_with_the_field(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         yyjson_val *root = NULL;
         _cleanup_json_ yyjson_doc *document = parse(cases[i].json, &root);
+        assert_non_null(document);
         _cleanup_reindex_request_ struct reindex_request request = {0};
         struct error *error = NULL;
         assert_int_equal(request_parse_reindex(root, &bed->controller, &request, &error), -ERROR_CONFIGURATION);
@@ -146,6 +148,7 @@ static void a_reindex_body_has_the_defaults_of_the_api(void **state) {
     struct engine_bed *bed = *state;
     yyjson_val *root = NULL;
     _cleanup_json_ yyjson_doc *document = parse("{\"destination\":\"x\"}", &root);
+    assert_non_null(document);
     _cleanup_reindex_request_ struct reindex_request request = {0};
     assert_int_equal(request_parse_reindex(root, &bed->controller, &request, NULL), 0);
     assert_true(request.work.blue_switch && request.work.delete_source && !request.work.wait_on_conflict);

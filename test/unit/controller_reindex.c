@@ -334,7 +334,7 @@ static void a_destination_that_is_leaving_is_refused(void **state) {
     struct engine_bed *bed = *state;
     _cleanup_free_ char *id = bed_deployed(bed, "second", "two", 1);
     fake_target_fail_stops(bed->target, 1000);
-    _cleanup_free_ char *deletion = bed_delete_deployment(bed, id);
+    free(bed_delete_deployment(bed, id));
     expect_refused(bed, &(struct reindex_order){.collection = "books", .destination = "second"}, "being deleted");
     fake_target_fail_stops(bed->target, 0);
     bed_wait_idle(bed);
