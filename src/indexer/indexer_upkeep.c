@@ -22,9 +22,14 @@ static uint64_t ttl_pause_ms(const struct indexer *indexer) {
     return pause_ms < TTL_PAUSE_MAXIMUM_MS ? pause_ms : TTL_PAUSE_MAXIMUM_MS;
 }
 
+/* While a fence stands, an index shows less than it has on the disk: rows that it still shows must stay in the log. */
+static bool is_fenced(const struct indexer_collection *collection) {
+    return collection->switching_to || collection->former;
+}
+
 bool indexer_upkeep_is_due(const struct indexer_collection *collection, uint64_t now_ms, uint64_t *next_ms) {
     bool compact = collection->compact_due[COLLECTION_DOCUMENTS] || collection->compact_due[COLLECTION_QUERIES];
-    if (compact && is_past(collection->compact_after_ms, now_ms, next_ms)) return true;
+    if (compact && !is_fenced(collection) && is_past(collection->compact_after_ms, now_ms, next_ms)) return true;
     return is_past(collection->last_ttl_ms + ttl_pause_ms(collection->indexer), now_ms, next_ms);
 }
 
@@ -48,7 +53,8 @@ static void compact_log(struct indexer_collection *collection, enum collection_s
 static void compact_logs(struct indexer_collection *collection) {
     for (int set = 0; set < INDEXER_SETS; set++) {
         pthread_mutex_lock(&collection->indexer->lock);
-        bool due = collection->compact_due[set] && collection->compact_after_ms <= clock_monotonic_ms();
+        bool due = collection->compact_due[set] && !is_fenced(collection) &&
+                   collection->compact_after_ms <= clock_monotonic_ms();
         if (due) collection->compact_due[set] = false;
         pthread_mutex_unlock(&collection->indexer->lock);
         if (due && (set == COLLECTION_DOCUMENTS || collection->keep_queries)) compact_log(collection, set);
@@ -129,7 +135,10 @@ bool indexer_index_compact_is_due(const struct indexer_index *index, uint64_t no
 int indexer_index_compact(struct indexer_index *index, struct error **ret_error) {
     struct indexer *indexer = index->collection->indexer;
     bool more = false;
-    int result = indexer->vectors->compact(index->writer, index->durable, &more, ret_error);
+    pthread_mutex_lock(&indexer->lock);
+    uint64_t bound = index->durable < index->applied ? index->durable : index->applied; /* rows that are still shown */
+    pthread_mutex_unlock(&indexer->lock);
+    int result = indexer->vectors->compact(index->writer, bound, &more, ret_error);
     pthread_mutex_lock(&indexer->lock);
     index->compact_due = result >= 0 && more;
     if (!index->compact_due) index->compact_after_ms = clock_monotonic_ms() + COMPACT_PAUSE_MS;
