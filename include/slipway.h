@@ -359,6 +359,8 @@ struct slipway_bulk {
     } * errors; /* ascending; at most SLIPWAY_BULK_ERRORS of them are kept */
     size_t error_count;
     uint64_t failed; /* lines with an error, also those that are not kept */
+    bool indexed; /* asked to wait: searches see all that was accepted. false: the model refused some, or not asked */
+    char *detail; /* why the model refused the first of them, or NULL */
 };
 #define SLIPWAY_BULK_ERRORS 10000
 void slipway_bulk_free(struct slipway_bulk *bulk);

@@ -127,13 +127,15 @@ static bool show_import(void *context, const struct slipway_bulk *so_far, uint64
     return true;
 }
 
-static void print_bulk_as_json(const struct slipway_bulk *bulk) {
+static void print_bulk_as_json(const struct slipway_bulk *bulk, bool waited) {
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(document);
     yyjson_mut_doc_set_root(document, root);
     yyjson_mut_obj_add_uint(document, root, "seq", bulk->seq);
     yyjson_mut_obj_add_uint(document, root, "accepted", bulk->accepted);
     yyjson_mut_obj_add_uint(document, root, "failed", bulk->failed);
+    if (waited) yyjson_mut_obj_add_bool(document, root, "indexed", bulk->indexed);
+    json_add_text(document, root, "detail", bulk->detail);
     yyjson_mut_val *errors = yyjson_mut_obj_add_arr(document, root, "errors");
     for (size_t i = 0; i < bulk->error_count; i++) {
         yyjson_mut_val *error = yyjson_mut_arr_add_obj(document, errors);
@@ -146,9 +148,10 @@ static void print_bulk_as_json(const struct slipway_bulk *bulk) {
 }
 
 static int print_bulk(const struct cli *cli, const struct slipway_bulk *bulk) {
+    bool waited = cli->flags[FLAG_WAIT] != NULL, refused = waited && bulk->accepted && !bulk->indexed;
     if (cli->json) {
-        print_bulk_as_json(bulk);
-        return bulk->failed ? EXIT_FAILED : EXIT_OK;
+        print_bulk_as_json(bulk, waited);
+        return bulk->failed || refused ? EXIT_FAILED : EXIT_OK;
     }
     printf("%llu written, up to seq %llu\n", (unsigned long long)bulk->accepted, (unsigned long long)bulk->seq);
     for (size_t i = 0; i < bulk->error_count && i < ERRORS_SHOWN; i++)
@@ -157,7 +160,10 @@ static int print_bulk(const struct cli *cli, const struct slipway_bulk *bulk) {
                 bulk->errors[i].detail ? bulk->errors[i].detail : "refused");
     if (bulk->failed > ERRORS_SHOWN)
         fprintf(stderr, "… and %llu more; --json lists them\n", (unsigned long long)(bulk->failed - ERRORS_SHOWN));
-    if (!bulk->failed) return EXIT_OK;
+    if (refused)
+        fprintf(stderr, "slipway %s: not all of them are found by searches: %s\n", cli->command->name,
+                bulk->detail ? bulk->detail : "no cause was given");
+    if (!bulk->failed) return refused ? EXIT_FAILED : EXIT_OK;
     fprintf(stderr, "slipway %s: %llu lines were not written; the others were\n", cli->command->name,
             (unsigned long long)bulk->failed);
     return EXIT_FAILED;

@@ -229,6 +229,8 @@ int client_read_bulk(struct client_answer *answer, uint64_t lines_before, struct
     uint64_t seq = number_field(root, "seq");
     if (seq > bulk->seq) bulk->seq = seq;
     bulk->accepted += number_field(root, "accepted");
+    bulk->indexed = (bulk->indexed || !lines_before) && yyjson_get_bool(yyjson_obj_get(root, "indexed"));
+    if (!bulk->detail) bulk->detail = text_copy(text_field(root, "detail"));
     size_t index, maximum;
     if (!yyjson_is_arr(errors)) return 0;
     yyjson_arr_foreach(errors, index, maximum, error) {
@@ -244,6 +246,7 @@ void slipway_bulk_free(struct slipway_bulk *bulk) {
         free(bulk->errors[i].detail);
     }
     free(bulk->errors);
+    free(bulk->detail);
     free(bulk);
 }
 

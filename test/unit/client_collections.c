@@ -187,6 +187,33 @@ static void an_import_that_breaks_says_how_many_lines_are_safe(void **state) {
     stop(peer, service, error);
 }
 
+static void an_import_that_waits_is_indexed_only_when_all_its_parts_are(void **state) {
+    (void)state;
+    START({"POST /v1/collections/docs/documents?wait=indexed", 200,
+           "{\"seq\":256,\"accepted\":256,\"errors\":[],\"indexed\":true}", 1},
+          {"POST /v1/collections/docs/documents?wait=indexed", 200,
+           "{\"seq\":300,\"accepted\":44,\"errors\":[],\"indexed\":false,\"detail\":\"not a number\"}", 1},
+          {"POST /v1/collections/docs/documents?wait=indexed", 200,
+           "{\"seq\":600,\"accepted\":256,\"errors\":[],\"indexed\":true}", 0});
+    _cleanup_free_ char *lines = make_lines(600);
+    const char *const ends[] = {strchr(lines, 0), lines + 100};
+    const bool all_indexed[] = {false, true};
+    for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+        struct source source = {lines, (size_t)(ends[i] - lines), 100000, 0};
+        const struct slipway_import import = {.read = give, .context = &source, .wait_indexed = true};
+        struct slipway_bulk *bulk = NULL;
+        assert_int_equal(slipway_import_documents(service, "docs", &import, &bulk, &error), 0);
+        assert_int_equal(bulk->indexed, all_indexed[i]);
+        if (all_indexed[i])
+            assert_null(bulk->detail);
+        else
+            assert_string_equal(bulk->detail, "not a number");
+        slipway_bulk_free(bulk);
+    }
+    assert_int_equal(scripted_count(peer), 4);
+    stop(peer, service, error);
+}
+
 static void an_import_of_nothing_asks_nothing(void **state) {
     (void)state;
     START({"POST /", 200, NULL, 0});
@@ -341,6 +368,7 @@ int main(void) {
         cmocka_unit_test(many_writes_go_as_one_list_and_deletes_are_marked),
         cmocka_unit_test(an_import_goes_in_parts_of_whole_lines_whatever_the_pieces),
         cmocka_unit_test(an_import_that_breaks_says_how_many_lines_are_safe),
+        cmocka_unit_test(an_import_that_waits_is_indexed_only_when_all_its_parts_are),
         cmocka_unit_test(an_import_of_nothing_asks_nothing),
         cmocka_unit_test(an_export_comes_piece_by_piece_and_errors_do_not_go_into_it),
         cmocka_unit_test(a_search_by_vector_names_its_encoder_and_hits_are_read),
