@@ -7,7 +7,7 @@
 #include "controller/api.h"
 #include "controller/request_collection.h"
 
-#define OPEN_TIMEOUT_MS 2000 /* how long a POST waits for the indexer; the collection is there in any case */
+#define OPEN_TIMEOUT_MS 2000 /* how long a POST waits for gateways and indexer; the collection is there in any case */
 
 /* ---- showing ---- */
 
@@ -138,7 +138,7 @@ int api_collection_create(struct api_call *call, struct error **ret_error) {
         (result = operation_collection_create(call->controller, &request, &entry, ret_error)) < 0)
         return result;
     call->changed = true;
-    engine_wake(call->controller->engine); /* announces the routes */
+    catalog_wait_routed(call->controller, OPEN_TIMEOUT_MS); /* so that whoever writes to it now is not told 404 */
     wait_for_indexer(call, entry.id);
     api_answer(call, 201, document, render_collection(call, &entry, document));
     return 0;

@@ -1,6 +1,7 @@
 /* Rows of the table collections. */
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/memory.h"
 #include "base/text.h"
@@ -70,6 +71,18 @@ int catalog_list(struct store_transaction *tx, int64_t limit, int64_t offset, st
 void catalog_list_free(struct catalog_entry *entries, size_t count) {
     for (size_t i = 0; i < count; i++) catalog_entry_clear(&entries[i]);
     free(entries);
+}
+
+void catalog_wait_routed(struct controller *controller, uint64_t timeout_ms) {
+    _cleanup_transaction_ struct store_transaction *tx = NULL;
+    static const atomic_bool never = false;
+    int64_t generation = 0;
+    if (store_begin(controller->store, &tx, NULL) < 0 ||
+        store_ask_number(tx, &generation, NULL, "SELECT generation FROM routing WHERE one = 1", "") < 0)
+        return;
+    store_rollback(TAKE(tx));
+    routing_announce(controller->routing, (uint64_t)generation);
+    routing_wait_acknowledged(controller->routing, (uint64_t)generation, clock_monotonic_ms() + timeout_ms, &never);
 }
 
 char *catalog_root(const struct controller *controller) {

@@ -39,6 +39,8 @@ int catalog_find(struct store_transaction *tx, const char *name_or_id, struct ca
 int catalog_list(struct store_transaction *tx, int64_t limit, int64_t offset, struct catalog_entry **ret_entries,
                  size_t *ret_count, int64_t *ret_total, struct error **ret_error);
 void catalog_list_free(struct catalog_entry *entries, size_t count);
+/* Until every gateway knows the collections as they are now, or for so long. Blocking. */
+void catalog_wait_routed(struct controller *controller, uint64_t timeout_ms);
 /* <state>/collections, and a collection's folder in it; caller frees. */
 char *catalog_root(const struct controller *controller);
 char *catalog_folder(const struct controller *controller, const char *collection_id);

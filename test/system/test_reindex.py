@@ -340,3 +340,9 @@ def test_a_failed_reindex_is_restarted_by_its_id(service, notes, models):
     answered(service.client.put(f"{TASKS}/restart", params={"task_id": "again"}), 200)
     assert wait_task(service, "again")["status"] == "done"
     assert notes.blue()["deployment"] == "late"
+
+
+def test_a_collection_can_be_written_as_soon_as_it_is_made(service):
+    for number in range(10):
+        answered(service.client.post("/v1/collections", json={"name": f"n{number}", "deployment": "one"}), 201)
+        answered(service.client.put(f"/v1/collections/n{number}/documents/a", json={"text": "hello"}), 200)
