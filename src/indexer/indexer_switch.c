@@ -337,8 +337,7 @@ static bool may_flip(const struct flip *flip, uint64_t *ret_shown) {
 
 /* With the lock. Blue stands still behind its fence: this is all that is to be durable in the destination. */
 static struct goal shown_by_blue(const struct indexer_collection *collection) {
-    const struct indexer_index *blue = collection->blue, *queries = collection->blue_queries;
-    return (struct goal){.through = {blue ? blue->applied : 0, queries ? queries->applied : 0}};
+    return (struct goal){.through = {shown_of(collection->blue), shown_of(collection->blue_queries)}};
 }
 
 /* With the lock: what the database says now. */
