@@ -27,7 +27,7 @@ struct indexer_link {
     int (*say)(const struct wire_message *message, void *context, struct error **ret_error);
     void *context;
     bool is_up;
-    uint64_t last_number;
+    uint64_t last_number; /* begins where no controller before began: the indexer may still answer that one's questions */
     struct question *waiting;
     struct index_progress *progress; /* a ring: the oldest makes room */
     size_t progress_count, progress_next;
@@ -39,6 +39,7 @@ struct indexer_link *indexer_link_new(int (*say)(const struct wire_message *mess
     struct indexer_link *link = mem_new(struct indexer_link);
     link->say = say;
     link->context = context;
+    link->last_number = clock_monotonic_us() << 16;
     pthread_mutex_init(&link->mutex, NULL);
     pthread_condattr_t kind;
     pthread_condattr_init(&kind);
