@@ -344,7 +344,9 @@ static struct goal shown_by_blue(const struct indexer_collection *collection) {
 static void install_flip(struct flip *flip, int64_t epoch) {
     struct indexer_collection *collection = flip->collection;
     struct indexer_index *source = collection->blue, *source_queries = collection->blue_queries;
-    indexer_switch_clear(collection);
+    /* The source's fence is replaced, and not lifted in between: it would show all that it holds back. */
+    free(TAKE(collection->switching_task));
+    collection->switching_to = NULL;
     collection->epoch = epoch;
     collection->blue = flip->to;
     collection->blue_queries = flip->to_queries;

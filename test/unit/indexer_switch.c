@@ -165,6 +165,26 @@ static void the_former_shows_no_more_than_the_new_one_until_all_have_left_it(voi
     indexer_bed_wait_indexed(bed, head);
 }
 
+static void what_blue_holds_back_is_not_shown_by_the_flip(void **state) { /* X3 */
+    struct indexer_bed *bed = start_with_green(state);
+    bed->answers_pairs = false;
+    indexer_bed_arm(bed, "flip_recorded");
+    uint64_t request = ask_flip(bed, "task-1", BED_GREEN);
+    indexer_bed_until(bed, indexer_bed_has_paused(bed));
+    bed->replicas[1].does = BATCH_HOLDS;
+    uint64_t head = indexer_bed_put(bed, "new", "blue has it first, and may not show it");
+    indexer_bed_until(bed, indexer_bed_durable(bed, BED_BLUE) >= head);
+    indexer_bed_go_on(bed);
+    indexer_bed_until(bed, bed->epoch == 2);
+    assert_true(indexer_bed_applied(bed, BED_BLUE) <= indexer_bed_applied(bed, BED_GREEN));
+    assert_true(bed->indexed < head);
+    bed->replicas[1].does = BATCH_ENCODES;
+    fake_batch_encoder_release(&bed->replicas[1]);
+    indexer_bed_use_pair(bed, 2, 2);
+    indexer_bed_answer(bed, request);
+    indexer_bed_wait_indexed(bed, head);
+}
+
 static void a_switch_that_writes_outrun_is_given_up(void **state) { /* X4 */
     struct indexer_bed *bed = *state;
     indexer_bed_set(bed, "switch_deadline", "1s");
@@ -297,6 +317,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(blue_shows_no_more_than_is_durable_of_the_destination, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(the_former_shows_no_more_than_the_new_one_until_all_have_left_it, open_bed,
                                         close_bed),
+        cmocka_unit_test_setup_teardown(what_blue_holds_back_is_not_shown_by_the_flip, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_switch_that_writes_outrun_is_given_up, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_switch_is_not_begun_while_the_destination_is_far_behind, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(only_a_ready_index_is_switched_to, open_bed, close_bed),
