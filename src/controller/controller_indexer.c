@@ -27,7 +27,8 @@ struct indexer_link {
     int (*say)(const struct wire_message *message, void *context, struct error **ret_error);
     void *context;
     bool is_up;
-    uint64_t last_number; /* begins where no controller before began: the indexer may still answer that one's questions */
+    uint64_t
+        last_number; /* begins where no controller before began: the indexer may still answer that one's questions */
     struct question *waiting;
     struct index_progress *progress; /* a ring: the oldest makes room */
     size_t progress_count, progress_next;

@@ -1,6 +1,6 @@
 /* pause_point() of the program that tests stop: with SLIPWAY_PAUSE_POINTS=<folder> a thread that comes to the point
- * <name>, and finds a file <folder>/<name>, writes its process id into <folder>/<name>.reached and stays until the first
- * of the two is removed. */
+ * <name>, and finds a file <folder>/<name>, writes its process id into <folder>/<name>.reached and stays until the
+ * first of the two is removed. */
 #include "base/pause.h"
 
 #include <fcntl.h>
