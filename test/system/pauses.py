@@ -6,9 +6,11 @@
         pid = point.reached()                          # waits; the process that stands there
         service.kill(pid)                              # or do something else meanwhile
                                                        # leaving the block lets it go on
+    with service.pauses.failing_syncs(pid):            # each fsync, fdatasync and msync of that process fails
 """
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 from slipway import ROOT, eventually, lives
@@ -52,6 +54,17 @@ class Pauses:
 
     def at(self, name):
         return Point(self.folder, name)
+
+
+    @contextmanager
+    def failing_syncs(self, pid):
+        file, part = self.folder / "failing_sync", self.folder / "failing_sync.part"
+        part.write_text(str(pid))
+        part.rename(file)
+        try:
+            yield
+        finally:
+            file.unlink()
 
 
 def paused_service(make_slipway, tmp_path, **settings):

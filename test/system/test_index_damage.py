@@ -8,6 +8,7 @@ import pytest
 
 import models as folders
 from deployments import deploy
+from pauses import paused_service
 from slipway import eventually, in_own_mounts
 from test_switch import COUNT, assert_whole, ends, text_of
 
@@ -171,3 +172,32 @@ def test_a_disk_that_fills_up_in_a_reindex_loses_nothing_and_the_reindex_ends_wh
         assert [index["deployment"] for index in notes.indexes("blue")] == ["source"]
         notes.reindex("destination", delete_source=False)
     assert_whole(notes, "destination", COUNT + 1)
+
+
+def test_S1_an_index_whose_sync_failed_is_built_again_and_nothing_is_lost(make_slipway, tmp_path, models):
+    service = paused_service(make_slipway, tmp_path)
+    notes = fill(service, models)
+    with service.pauses.failing_syncs(service.pids("indexer")[0]):
+        notes.put("meanwhile", "red rain")  # the log is the gateway's: it is synced
+        eventually(lambda: events_of(notes) or "ended role=indexer" in service.whole_log(), what="the failed sync shows")
+    eventually(lambda: len(notes.hits("cat sun", limit=COUNT + 5)) == COUNT + 1)
+    notes.put("after", "sun sun", wait=True)
+    assert_whole(notes, "source", COUNT + 2)
+
+
+def test_S1_a_log_whose_sync_failed_acknowledges_nothing_more_until_it_is_opened_anew(make_slipway, tmp_path, models):
+    service = paused_service(make_slipway, tmp_path)
+    notes = fill(service, models)
+    with service.pauses.failing_syncs(service.pids("gateway")[0]):
+        refused = notes.client.put(f"{notes.path}/documents/never", json={"text": "red"})
+        assert refused.status_code == 503, refused.text
+    assert notes.client.put(f"{notes.path}/documents/never", json={"text": "red"}).status_code == 503  # never tried again
+    # What the disk holds of the file nobody knows: nothing is read from it either.
+    search = notes.client.post(f"{notes.path}/search", json={"query": "cat"})
+    assert search.status_code == 503 and "disk" in search.json()["detail"], search.text
+    service.kill_role("gateway")
+    service.wait_until_ready()
+    eventually(lambda: notes.client.put(f"{notes.path}/documents/after", json={"text": "sun sun"}).status_code == 200)
+    found = set(notes.export())
+    assert found - {"never"} == {f"d{number}" for number in range(COUNT)} | {"after"}
+    assert_whole(notes, "source", len(found))
