@@ -1,6 +1,7 @@
 /* Import and export of a whole collection as NDJSON. An import goes in parts of whole lines, each a request of its own,
  * so that no ceiling of the service is in the way, memory stays what a part takes, and each part is safe once it is
  * answered. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,8 +63,8 @@ static int take_lines(struct importer *importer, struct slipway_error **ret_erro
     }
     importer->scanned = importer->part.size;
     if (importer->part.size - importer->whole <= LINE_MAXIMUM) return 0;
-    return client_error(ret_error, SLIPWAY_CONFIGURATION, 0, "line %llu is longer than 32 MiB: is this NDJSON?",
-                        (unsigned long long)(importer->lines_before + importer->lines + 1));
+    return client_error(ret_error, SLIPWAY_CONFIGURATION, 0, "line %" PRIu64 " is longer than 32 MiB: is this NDJSON?",
+                        importer->lines_before + importer->lines + 1);
 }
 
 static int read_and_send(struct importer *importer, struct slipway_error **ret_error) {

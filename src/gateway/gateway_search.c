@@ -78,7 +78,7 @@ static int read_range(struct gateway_search *search, yyjson_val *root, struct er
     return error_set(ret_error, ERROR_REQUEST,
                      "limit and offset are %lld together; %lld is the most "
                      "(search_limit_maximum)",
-                     (long long)(limit + offset), (long long)maximum);
+                     (long long)limit + (long long)offset, (long long)maximum);
 }
 
 static int read_body(struct gateway_search *search, struct error **ret_error) {

@@ -188,14 +188,13 @@ static int count_attempts(struct indexer_index *index, struct retry *retry, stru
 static enum ask_outcome retry_claimed(struct ask_job *job, struct indexer_index *index, struct error **ret_error) {
     struct retry retry = {0};
     enum ask_outcome outcome = ASK_DONE;
-    if (load_failed(index, &retry, ret_error) < 0)
-        outcome = ASK_FAILED;
-    else if (retry.count && !embed_again(job, index, &retry))
+    int result = load_failed(index, &retry, ret_error);
+    if (result >= 0 && retry.count && !embed_again(job, index, &retry))
         outcome = ASK_WAITS;
     else if (retry.embedded && indexer_index_in(index, INDEX_FILLING | INDEX_READY))
         outcome =
             indexer_index_set_aside(index, "failed items can be embedded now", ret_error) < 0 ? ASK_FAILED : ASK_WAITS;
-    else if (retry.count && count_attempts(index, &retry, ret_error) < 0)
+    else if (result < 0 || (retry.count && count_attempts(index, &retry, ret_error) < 0))
         outcome = ASK_FAILED;
     if (outcome == ASK_WAITS && retry.embedded) job->ask->stage = 1;
     retry_clear(&retry);
