@@ -230,7 +230,7 @@ static void S2_the_indexer_alone_moves_the_log_into_the_database(void **state) {
 
 /* An index, as far as the log is concerned: the rows that it has, and those that it would have after a crash. */
 struct follower {
-    char index_id[16];
+    char index_id[24];
     uint64_t at, durable;
     uint64_t from; /* the head when it was added: before that it passes what was compacted already, and shows nobody */
     uint64_t rows[IDS], kept[IDS]; /* by id: the number of the row that it shows, or 0 */

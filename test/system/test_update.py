@@ -334,8 +334,12 @@ def test_a_single_replica_that_is_killed_comes_back_and_the_message_tells(slipwa
     eventually(lambda: amount(slipway, "sum") == 1)
     (new,) = runners(slipway, "sum")
     assert new != old
-    eventually(lambda: events(slipway, "sum", "replica")[-1]["message"].endswith("is up"))
-    assert "killed by signal 9" in events(slipway, "sum", "replica")[-2]["message"]
+
+    def death_and_return():
+        died, came = [event["message"] for event in events(slipway, "sum", "replica")][-2:]
+        return "killed by signal 9" in died and came.endswith("is up")
+
+    eventually(death_and_return)
     eventually(lambda: "message" not in get(slipway, "sum"))
     check_truth(slipway, {("sum", 1): 1})
 
