@@ -270,7 +270,6 @@ struct ask_verb {
     const char *name;
     /* On a worker, one ask of a collection at a time. WAITS: called again when something has changed. */
     enum ask_outcome (*run)(struct ask_job *job, struct error **ret_error);
-    bool wants_open; /* false: also for a collection that is not there or is being deleted */
 };
 extern const struct ask_verb indexer_verbs[];
 

@@ -14,11 +14,16 @@
 #define ASKS_MAXIMUM 10000 /* far more than a controller has tasks; more would be a mistake of its */
 
 const struct ask_verb indexer_verbs[] = {
-#define ASK(verb) {#verb, indexer_ask_##verb, strcmp(#verb, "delete") != 0},
+#define ASK(verb) {#verb, indexer_ask_##verb},
 #include "indexer/asks.def"
 #undef ASK
     {0},
 };
+
+/* All but this one are about a collection that is there and not being deleted. */
+static bool is_delete(const struct indexer_ask *ask) {
+    return ask->verb->run == indexer_ask_delete;
+}
 
 /* ---- the body ------------------------------------------------------------------------- */
 
@@ -135,7 +140,7 @@ static enum ask_outcome check_open(struct ask_job *job, struct error **ret_error
     } else if (collection->phase == COLLECTION_FAILED) {
         *ret_error = error_copy(collection->error);
         outcome = ASK_FAILED;
-    } else if (collection->deleted && ask->verb->wants_open) {
+    } else if (collection->deleted && !is_delete(ask)) {
         error_set(ret_error, ERROR_CONFLICT, "the collection is being deleted");
         outcome = ASK_FAILED;
     }
@@ -146,7 +151,7 @@ static enum ask_outcome check_open(struct ask_job *job, struct error **ret_error
 /* What is not there is deleted. */
 static enum ask_outcome run_verb(struct ask_job *job, struct error **ret_error) {
     enum ask_outcome outcome = check_open(job, ret_error);
-    if (outcome == ASK_FAILED && !job->ask->verb->wants_open && (*ret_error)->class == ERROR_NOT_FOUND) {
+    if (outcome == ASK_FAILED && is_delete(job->ask) && (*ret_error)->class == ERROR_NOT_FOUND) {
         error_free(TAKE(*ret_error));
         return ASK_DONE;
     }
