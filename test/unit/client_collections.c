@@ -311,8 +311,8 @@ static void only_what_was_set_goes_into_a_reindex(void **state) {
     const char *const bodies[] = {
         "{\"destination\":\"new\"}",
         "{\"destination\":\"new\",\"delete_source\":false,\"rollback_window\":0,\"max_failed\":3}",
-        "{\"destination\":{\"deployment_name\":\"new\",\"model_uri\":\"file:///m\",\"deployment_target_config\":{\"type\":"
-        "\"api_service\"}},\"blue_switch\":false,\"max_failed\":0.5,\"min_overlap\":{\"k\":10,\"at_least\":0.5}}",
+        ("{\"destination\":{\"deployment_name\":\"new\",\"model_uri\":\"file:///m\",\"deployment_target_config\":{\"type\":"
+         "\"api_service\"}},\"blue_switch\":false,\"max_failed\":0.5,\"min_overlap\":{\"k\":10,\"at_least\":0.5}}"),
     };
     for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
         assert_int_equal(slipway_reindex(service, "docs", &requests[i], &task, &error), 0);
