@@ -253,6 +253,23 @@ static void a_long_body_is_read_on_a_worker_and_a_longer_one_refused(void **stat
     free(body);
 }
 
+/* What a search leaves behind (its text, its pair) is work for the logs' workers, when they have nothing else to do. */
+static void a_gateway_that_ends_amid_a_search_ends_cleanly(void **state) {
+    static const char body[] = "{\"query\":\"0 0 1 0\"}";
+    struct document_bed *bed = *state;
+    struct client first = {0};
+    start_with_four(bed);
+    search(bed, body);
+    pthread_mutex_t *mutex = &known(bed)->pair->documents.opening; /* the worker stops at it */
+    pthread_mutex_lock(mutex);
+    document_bed_begin(bed, &first, "POST", SEARCH, NULL, body, sizeof body - 1);
+    until(&bed->bed, gateway_workers_busy(bed->bed.gateway->collections.searches) == 1);
+    gateway_end(bed->bed.gateway, 0);
+    pthread_mutex_unlock(mutex);
+    client_wait(&bed->bed, &first);
+    client_clear(&first);
+}
+
 static void searches_above_the_ceiling_are_turned_away(void **state) {
     static const char body[] = "{\"vector\":[1,0,0,0],\"encoder_digest\":\"" BED_DIGEST "\"}";
     struct document_bed *bed = *state;
@@ -478,6 +495,7 @@ int main(void) {
         TEST(an_index_that_is_not_there_yet_is_searched_when_it_is),
         TEST(L7_an_index_of_another_log_is_never_searched),
         cmocka_unit_test_setup_teardown(searched_texts_are_kept_and_found_again, open_keeping, close_bed),
+        cmocka_unit_test_setup_teardown(a_gateway_that_ends_amid_a_search_ends_cleanly, open_keeping, close_bed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
