@@ -63,6 +63,11 @@ enum http_body_mode gateway_documents_take_body(struct exchange *exchange, size_
 
 void gateway_documents_work(struct exchange *exchange, struct gateway_workers *workers,
                             void (*run)(struct gateway_work *work), void (*done)(struct gateway_work *work)) {
+    /* The gateway has ended, and its connections are about to be told: a replica's answer may still come before. */
+    if (exchange->gateway->phase == GATEWAY_ENDED) {
+        exchange_break(exchange);
+        return;
+    }
     exchange_set_step(exchange, EXCHANGE_WORKING);
     exchange->is_with_worker = true;
     exchange->work = (struct gateway_work){.run = run, .done = done};

@@ -253,23 +253,6 @@ static void a_long_body_is_read_on_a_worker_and_a_longer_one_refused(void **stat
     free(body);
 }
 
-/* What a search leaves behind (its text, its pair) is work for the logs' workers, when they have nothing else to do. */
-static void a_gateway_that_ends_amid_a_search_ends_cleanly(void **state) {
-    static const char body[] = "{\"query\":\"0 0 1 0\"}";
-    struct document_bed *bed = *state;
-    struct client first = {0};
-    start_with_four(bed);
-    search(bed, body);
-    pthread_mutex_t *mutex = &known(bed)->pair->documents.opening; /* the worker stops at it */
-    pthread_mutex_lock(mutex);
-    document_bed_begin(bed, &first, "POST", SEARCH, NULL, body, sizeof body - 1);
-    until(&bed->bed, gateway_workers_busy(bed->bed.gateway->collections.searches) == 1);
-    gateway_end(bed->bed.gateway, 0);
-    pthread_mutex_unlock(mutex);
-    client_wait(&bed->bed, &first);
-    client_clear(&first);
-}
-
 static void searches_above_the_ceiling_are_turned_away(void **state) {
     static const char body[] = "{\"vector\":[1,0,0,0],\"encoder_digest\":\"" BED_DIGEST "\"}";
     struct document_bed *bed = *state;
@@ -468,6 +451,43 @@ static void searched_texts_are_kept_and_found_again(void **state) {
     assert_int_equal(bed->bed.supervisor.queries_head, 2); /* asking for queries is no query */
 }
 
+/* The last search of a pair leaves it to be closed by the logs' workers, who have nothing else to do by then. */
+static void a_gateway_that_ends_amid_the_last_search_of_a_pair_ends_cleanly(void **state) {
+    static const char body[] = "{\"query\":\"0 0 1 0\"}";
+    struct document_bed *bed = *state;
+    struct client last = {0};
+    start_with_four(bed);
+    search(bed, body);
+    until(&bed->bed, bed->bed.supervisor.pair_epoch >= 1);
+    uint64_t before = bed->bed.supervisor.pair_epoch;
+    pthread_mutex_t *mutex = &known(bed)->pair->documents.opening; /* the worker stops at it */
+    pthread_mutex_lock(mutex);
+    document_bed_begin(bed, &last, "POST", SEARCH, NULL, body, sizeof body - 1);
+    until(&bed->bed, gateway_workers_busy(bed->bed.gateway->collections.searches) == 1);
+    document_bed_flip(bed);
+    say_pair(bed, before + 1);
+    until(&bed->bed, bed->bed.supervisor.pair_epoch == before + 1);
+    until(&bed->bed, gateway_workers_busy(bed->bed.gateway->collections.logs) == 0);
+    gateway_end(bed->bed.gateway, 0);
+    pthread_mutex_unlock(mutex);
+    client_wait(&bed->bed, &last);
+    client_clear(&last);
+}
+
+static void a_replica_that_answers_when_the_gateway_has_just_ended_harms_nothing(void **state) {
+    struct document_bed *bed = *state;
+    start_with_four(bed);
+    search(bed, "{\"query\":\"1 0 0 0\"}");
+    bed->a.does = ENCODER_HOLDS;
+    client_clear(&bed->client);
+    document_bed_begin(bed, &bed->client, "POST", SEARCH, NULL, "{\"query\":\"1 0 0 0\",\"limit\":1}", 29);
+    until(&bed->bed, bed->a.held_count == 1);
+    bed->a.does = ENCODES;
+    fake_encoder_release(&bed->a); /* the answer is in the socket, */
+    gateway_end(bed->bed.gateway, 0); /* and is read in the round in which connections are closed */
+    client_wait(&bed->bed, &bed->client);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_bed, close_bed)
 
 int main(void) {
@@ -495,7 +515,8 @@ int main(void) {
         TEST(an_index_that_is_not_there_yet_is_searched_when_it_is),
         TEST(L7_an_index_of_another_log_is_never_searched),
         cmocka_unit_test_setup_teardown(searched_texts_are_kept_and_found_again, open_keeping, close_bed),
-        cmocka_unit_test_setup_teardown(a_gateway_that_ends_amid_a_search_ends_cleanly, open_keeping, close_bed),
+        TEST(a_replica_that_answers_when_the_gateway_has_just_ended_harms_nothing),
+        TEST(a_gateway_that_ends_amid_the_last_search_of_a_pair_ends_cleanly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
