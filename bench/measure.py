@@ -15,6 +15,7 @@ import measure_switch
 import measure_throughput
 import measure_update
 import measure_writes
+import report
 import service
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -38,7 +39,7 @@ def parse():
 
 
 def head(options):
-    flags = [f"--rounds {options.rounds}", f"--seconds {options.seconds}"] + \
+    flags = options.sections + [f"--rounds {options.rounds}", f"--seconds {options.seconds}"] + \
             [f"--documents {options.documents}", f"--largest {options.largest}"] + \
             ([f"--nice {options.nice}"] if options.nice else [])
     today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
@@ -76,13 +77,11 @@ def main():
         parts.append(measure_searching.measure(options.documents, 15 * options.seconds))
     if "switch" in wanted:
         parts.append(measure_switch.measure(options.documents, 2 * options.rounds))
-    if NOTES.exists():
-        parts.append(NOTES.read_text())
-    text = "\n".join(parts)
+    notes = NOTES.read_text()
+    text = "\n".join([*parts, notes])
     print(text)
-    if not options.sections:
-        RESULTS.write_text(text)
-        print(f"bench: written to {RESULTS.relative_to(service.ROOT)}")
+    RESULTS.write_text(report.merge(RESULTS.read_text(), text, notes) if options.sections else text)
+    print(f"bench: written to {RESULTS.relative_to(service.ROOT)}")
 
 
 if __name__ == "__main__":
