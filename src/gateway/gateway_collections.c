@@ -361,5 +361,6 @@ void gateway_collections_close(struct gateway *gateway) {
     struct gateway_collections *collections = &gateway->collections;
     uv_close((uv_handle_t *)&collections->retry_timer, NULL);
     uv_close((uv_handle_t *)&collections->indexed_timer, NULL);
-    gateway_workers_close(collections->logs, collections->searches);
+    gateway_workers_close(collections->logs);
+    gateway_workers_close(collections->searches);
 }

@@ -19,6 +19,5 @@ struct gateway_workers *gateway_workers_new(uv_loop_t *loop, size_t threads);
 void gateway_workers_put(struct gateway_workers *workers, struct gateway_work *work);
 /* What was put and has not come back. */
 size_t gateway_workers_busy(const struct gateway_workers *workers);
-/* What was put still runs and comes back, also what that puts, to either of the two; after the last they end their
- * threads and free themselves. */
-void gateway_workers_close(struct gateway_workers *one, struct gateway_workers *other);
+/* What was put still runs and comes back, also what that puts; after the last it ends its threads and frees itself. */
+void gateway_workers_close(struct gateway_workers *workers);

@@ -20,7 +20,6 @@ struct gateway_workers {
     bool ends; /* under the mutex */
     size_t busy; /* the loop's */
     bool is_closing; /* the loop's */
-    struct gateway_workers *partner; /* closes with it: what comes back from one may be put to the other */
     size_t thread_count;
     pthread_t threads[];
 };
@@ -67,21 +66,14 @@ static void on_closed(uv_handle_t *handle) {
     free(workers);
 }
 
-static void end(struct gateway_workers *workers) {
+static void end_when_idle(struct gateway_workers *workers) {
+    if (!workers->is_closing || workers->busy || uv_is_closing((uv_handle_t *)&workers->returned)) return;
     pthread_mutex_lock(&workers->mutex);
     workers->ends = true;
     pthread_cond_broadcast(&workers->has_work);
     pthread_mutex_unlock(&workers->mutex);
     for (size_t i = 0; i < workers->thread_count; i++) pthread_join(workers->threads[i], NULL);
     uv_close((uv_handle_t *)&workers->returned, on_closed);
-}
-
-static void end_when_idle(struct gateway_workers *workers) {
-    struct gateway_workers *partner = workers->partner;
-    if (!workers->is_closing || workers->busy || partner->busy || uv_is_closing((uv_handle_t *)&workers->returned))
-        return;
-    end(workers);
-    end(partner);
 }
 
 static void on_returned(uv_async_t *returned) {
@@ -131,9 +123,7 @@ size_t gateway_workers_busy(const struct gateway_workers *workers) {
     return workers->busy;
 }
 
-void gateway_workers_close(struct gateway_workers *one, struct gateway_workers *other) {
-    one->partner = other;
-    other->partner = one;
-    one->is_closing = other->is_closing = true;
-    end_when_idle(one);
+void gateway_workers_close(struct gateway_workers *workers) {
+    workers->is_closing = true;
+    end_when_idle(workers);
 }

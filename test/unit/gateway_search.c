@@ -451,29 +451,6 @@ static void searched_texts_are_kept_and_found_again(void **state) {
     assert_int_equal(bed->bed.supervisor.queries_head, 2); /* asking for queries is no query */
 }
 
-/* The last search of a pair leaves it to be closed by the logs' workers, who have nothing else to do by then. */
-static void a_gateway_that_ends_amid_the_last_search_of_a_pair_ends_cleanly(void **state) {
-    static const char body[] = "{\"query\":\"0 0 1 0\"}";
-    struct document_bed *bed = *state;
-    struct client last = {0};
-    start_with_four(bed);
-    search(bed, body);
-    until(&bed->bed, bed->bed.supervisor.pair_epoch >= 1);
-    uint64_t before = bed->bed.supervisor.pair_epoch;
-    pthread_mutex_t *mutex = &known(bed)->pair->documents.opening; /* the worker stops at it */
-    pthread_mutex_lock(mutex);
-    document_bed_begin(bed, &last, "POST", SEARCH, NULL, body, sizeof body - 1);
-    until(&bed->bed, gateway_workers_busy(bed->bed.gateway->collections.searches) == 1);
-    document_bed_flip(bed);
-    say_pair(bed, before + 1);
-    until(&bed->bed, bed->bed.supervisor.pair_epoch == before + 1);
-    until(&bed->bed, gateway_workers_busy(bed->bed.gateway->collections.logs) == 0);
-    gateway_end(bed->bed.gateway, 0);
-    pthread_mutex_unlock(mutex);
-    client_wait(&bed->bed, &last);
-    client_clear(&last);
-}
-
 static void a_replica_that_answers_when_the_gateway_has_just_ended_harms_nothing(void **state) {
     struct document_bed *bed = *state;
     start_with_four(bed);
@@ -516,7 +493,6 @@ int main(void) {
         TEST(L7_an_index_of_another_log_is_never_searched),
         cmocka_unit_test_setup_teardown(searched_texts_are_kept_and_found_again, open_keeping, close_bed),
         TEST(a_replica_that_answers_when_the_gateway_has_just_ended_harms_nothing),
-        TEST(a_gateway_that_ends_amid_the_last_search_of_a_pair_ends_cleanly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
