@@ -210,7 +210,6 @@ int client_read_write(struct client_answer *answer, struct slipway_write *ret_wr
 }
 
 static void add_line_error(struct slipway_bulk *bulk, uint64_t lines_before, yyjson_val *error) {
-    bulk->failed++;
     if (bulk->error_count == SLIPWAY_BULK_ERRORS) return;
     bulk->errors = mem_resize(bulk->errors, bulk->error_count + 1, sizeof *bulk->errors);
     bulk->errors[bulk->error_count++] = (struct slipway_line_error){
@@ -229,6 +228,7 @@ int client_read_bulk(struct client_answer *answer, uint64_t lines_before, struct
     uint64_t seq = number_field(root, "seq");
     if (seq > bulk->seq) bulk->seq = seq;
     bulk->accepted += number_field(root, "accepted");
+    bulk->failed += number_field(root, "rejected"); /* also those that the service does not list */
     bulk->indexed = (bulk->indexed || !lines_before) && yyjson_get_bool(yyjson_obj_get(root, "indexed"));
     if (!bulk->detail) bulk->detail = text_copy(text_field(root, "detail"));
     size_t index, maximum;

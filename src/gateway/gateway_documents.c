@@ -63,8 +63,8 @@ enum http_body_mode gateway_documents_take_body(struct exchange *exchange, size_
 
 void gateway_documents_work(struct exchange *exchange, struct gateway_workers *workers,
                             void (*run)(struct gateway_work *work), void (*done)(struct gateway_work *work)) {
-    /* Whoever is gone hears of it a round later; a replica's answer may come before, also when the gateway has ended and
-     * has no workers any more. */
+    /* Whoever is gone hears of it a round later; a replica's answer may come before, also when the gateway has ended
+     * and has no workers any more. */
     if (http_is_gone(exchange->request)) {
         exchange_break(exchange);
         return;
