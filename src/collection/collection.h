@@ -98,8 +98,9 @@ void collection_row_clear(struct collection_row *row);
 /* The living document of that id. RESOURCE_NOT_FOUND when there is none. */
 int collection_find(struct collection_read *read, const char *id, struct collection_row *ret_row,
                     struct error **ret_error);
-/* The row with that number (a hit's born): 1, or 0 when the log has it no more. */
-int collection_find_seq(struct collection_read *read, uint64_t seq, struct collection_row *ret_row,
+/* The row with that number (a hit's born): 1, or 0 when the log has it no more. want_text false: without its text,
+ * which may be long; a delete is told by payload_json NULL as well. */
+int collection_find_seq(struct collection_read *read, uint64_t seq, bool want_text, struct collection_row *ret_row,
                         struct error **ret_error);
 /* Living documents in the order of their numbers, those above `after`; stops when `take` returns false. For export and
  * for filters: pass want_text false where only payloads count. */

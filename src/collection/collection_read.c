@@ -64,10 +64,13 @@ int collection_find(struct collection_read *read, const char *id, struct collect
     return 0;
 }
 
-int collection_find_seq(struct collection_read *read, uint64_t seq, struct collection_row *ret_row,
+int collection_find_seq(struct collection_read *read, uint64_t seq, bool want_text, struct collection_row *ret_row,
                         struct error **ret_error) {
     _cleanup_rows_ struct store_rows *rows = NULL;
-    int result = store_query(read->tx, &rows, ret_error, "SELECT " ROW " FROM log WHERE seq = ?", "i", (int64_t)seq);
+    int result = store_query(read->tx, &rows, ret_error,
+                             want_text ? "SELECT " ROW " FROM log WHERE seq = ?"
+                                       : "SELECT seq, previous, id, at, payload_json, NULL FROM log WHERE seq = ?",
+                             "i", (int64_t)seq);
     if (!result) result = store_next(rows, ret_error);
     if (result > 0) fill_row(rows, ret_row);
     return result;

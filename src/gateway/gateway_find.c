@@ -93,7 +93,8 @@ static int compare(struct finding *finding, size_t limit, struct error **ret_err
 
 /* A row that is seen stands in the log of the same moment; CONFLICT when the log has let it go: take a newer one. */
 static int load_row(struct finding *finding, uint64_t seq, struct collection_row *ret_row, struct error **ret_error) {
-    int found = collection_find_seq(finding->read, seq, ret_row, ret_error);
+    bool want_text = finding->search->set == COLLECTION_QUERIES; /* a document's is not in the answer */
+    int found = collection_find_seq(finding->read, seq, want_text, ret_row, ret_error);
     if (found) return found < 0 ? found : 0;
     return error_set(ret_error, ERROR_CONFLICT, "row %llu of index %s is not in the log any more",
                      (unsigned long long)seq, finding->index->index_id);
@@ -102,7 +103,6 @@ static int load_row(struct finding *finding, uint64_t seq, struct collection_row
 /* Without what the answer does not have. */
 static void keep(struct finding *finding, struct collection_row *row, float score) {
     const struct gateway_search *search = finding->search;
-    if (search->set == COLLECTION_DOCUMENTS) free(TAKE(row->text));
     if (!search->with_payload) free(TAKE(row->payload_json));
     finding->found[finding->found_count++] = (struct found){*row, score};
 }
@@ -147,8 +147,8 @@ static bool take_fitting(void *context, const struct collection_row *row) {
 
 static int add_if_fitting(struct finding *finding, uint64_t seq, struct error **ret_error) {
     _cleanup_collection_row_ struct collection_row row = {0};
-    int found = collection_find_seq(finding->read, seq, &row, ret_error);
-    if (found > 0 && row.text) take_fitting(finding, &row);
+    int found = collection_find_seq(finding->read, seq, false, &row, ret_error);
+    if (found > 0 && row.payload_json) take_fitting(finding, &row);
     return found < 0 ? found : 0;
 }
 

@@ -142,7 +142,7 @@ static int read_texts(struct indexer_index *index, struct retry *retry, struct e
     retry->texts = mem_new_array(retry->count, char *);
     for (size_t i = 0; result >= 0 && i < retry->count; i++) {
         _cleanup_collection_row_ struct collection_row row = {0};
-        result = collection_find_seq(read, retry->failures[i].seq, &row, ret_error);
+        result = collection_find_seq(read, retry->failures[i].seq, true, &row, ret_error);
         if (result > 0) retry->texts[i] = TAKE(row.text);
     }
     return result < 0 ? result : 0;

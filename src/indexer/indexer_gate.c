@@ -160,7 +160,7 @@ static int take_sample(struct gate *gate, struct sample *sample, struct error **
     for (size_t i = 0; i < count; i++) {
         _cleanup_collection_row_ struct collection_row row = {0};
         uint64_t seq = gate->rows[count == SAMPLE ? next_random(&random) % gate->row_count : i];
-        int result = collection_find_seq(gate->read, seq, &row, ret_error);
+        int result = collection_find_seq(gate->read, seq, true, &row, ret_error);
         if (result < 0) return result;
         bool is_there =
             result && row.text && gate->indexer->vectors->fetch(gate->view, seq, sample->kept + i * dimension);

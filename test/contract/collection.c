@@ -197,7 +197,7 @@ static void every_acknowledged_write_outlives_the_death_of_the_writer(void **sta
         _cleanup_read_ struct collection_read *read = bed_read(bed, COLLECTION_DOCUMENTS);
         for (uint64_t seq = from + 1; seq <= head; seq++) {
             _cleanup_collection_row_ struct collection_row row = {0};
-            assert_int_equal(collection_find_seq(read, seq, &row, NULL), 1);
+            assert_int_equal(collection_find_seq(read, seq, true, &row, NULL), 1);
         }
         /* and what it left half done keeps nobody from writing */
         struct collection_write write = {.id = "after", .text = "it"};
@@ -305,7 +305,7 @@ static void write_something(struct collection_bed *bed, uint64_t *history, uint6
     now[number] = seq;
     _cleanup_read_ struct collection_read *read = bed_read(bed, COLLECTION_DOCUMENTS);
     _cleanup_collection_row_ struct collection_row row = {0};
-    REQUIRE(collection_find_seq(read, seq, &row, &error));
+    REQUIRE(collection_find_seq(read, seq, true, &row, &error));
     if (!row.text) now[number] = 0;
 }
 
@@ -314,8 +314,8 @@ static void check_rows_are_kept(struct collection_bed *bed, const struct followe
     _cleanup_read_ struct collection_read *read = bed_read(bed, COLLECTION_DOCUMENTS);
     for (size_t i = 0; i < IDS; i++) {
         _cleanup_collection_row_ struct collection_row row = {0}, kept = {0};
-        if (follower->rows[i]) assert_int_equal(collection_find_seq(read, follower->rows[i], &row, NULL), 1);
-        if (follower->kept[i]) assert_int_equal(collection_find_seq(read, follower->kept[i], &kept, NULL), 1);
+        if (follower->rows[i]) assert_int_equal(collection_find_seq(read, follower->rows[i], true, &row, NULL), 1);
+        if (follower->kept[i]) assert_int_equal(collection_find_seq(read, follower->kept[i], true, &kept, NULL), 1);
     }
 }
 

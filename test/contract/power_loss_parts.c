@@ -134,7 +134,7 @@ static void check_queries(struct collection_bed *bed) {
     for (uint64_t seq = 1; seq <= collection_head(read); seq++) {
         _cleanup_collection_row_ struct collection_row row = {0};
         _cleanup_free_ char *text = text_format("query %d", (int)seq);
-        assert_int_equal(collection_find_seq(read, seq, &row, NULL), 1);
+        assert_int_equal(collection_find_seq(read, seq, true, &row, NULL), 1);
         assert_string_equal(row.text, text);
     }
 }

@@ -120,16 +120,20 @@ static void L1_a_write_has_the_next_number_and_what_it_takes_the_place_of(void *
     assert_int_equal(collection_live(read), 2);
     for (uint64_t seq = 1; seq <= 5; seq++) {
         _cleanup_collection_row_ struct collection_row row = {0};
-        assert_int_equal(collection_find_seq(read, seq, &row, NULL), 1);
+        assert_int_equal(collection_find_seq(read, seq, true, &row, NULL), 1);
         assert_int_equal(row.previous, previous[seq]);
         assert_int_equal(row.seq, seq);
         assert_true(row.at > 0);
         assert_int_equal(!row.text, seq == 4);
         if (seq == 1) assert_string_equal(row.payload_json, "{\"n\":1}");
         if (seq == 2) assert_string_equal(row.payload_json, "{}");
+        _cleanup_collection_row_ struct collection_row bare = {0};
+        assert_int_equal(collection_find_seq(read, seq, false, &bare, NULL), 1);
+        assert_null(bare.text);
+        assert_int_equal(!bare.payload_json, seq == 4); /* the delete */
     }
     struct collection_row none;
-    assert_int_equal(collection_find_seq(read, 6, &none, NULL), 0);
+    assert_int_equal(collection_find_seq(read, 6, true, &none, NULL), 0);
 }
 
 static void a_document_is_found_by_its_id_while_it_lives(void **state) {

@@ -394,7 +394,7 @@ static void L10_a_query_is_kept_once_and_counted(void **state) {
     _cleanup_read_ struct collection_read *read = bed_read(bed, COLLECTION_QUERIES);
     assert_int_equal(collection_live(read), 2);
     _cleanup_collection_row_ struct collection_row row = {0};
-    assert_int_equal(collection_find_seq(read, 1, &row, NULL), 1);
+    assert_int_equal(collection_find_seq(read, 1, true, &row, NULL), 1);
     assert_string_equal(row.text, "red shoes");
     assert_int_equal(collection_query_seen(read, row.id, &count, &seen, NULL), 1);
     assert_int_equal(count, 3);
