@@ -14,11 +14,12 @@
 #define NAME_MAXIMUM 64
 
 const struct setting settings_table[] = {
-#define SETTING(kind_, name_, initial_, minimum_, maximum_, help_)                                                     \
+#define SETTING(kind_, when_, name_, initial_, minimum_, maximum_, help_)                                              \
     {.name = #name_,                                                                                                   \
      .initial = initial_,                                                                                              \
      .help = help_,                                                                                                    \
      .kind = SETTING_KIND_##kind_,                                                                                     \
+     .when = SETTING_WHEN_##when_,                                                                                     \
      .minimum = minimum_,                                                                                              \
      .maximum = maximum_,                                                                                              \
      .offset = offsetof(struct settings, SETTING_FIELD_##kind_(name_))},

@@ -18,6 +18,9 @@ enum setting_kind {
     SETTING_KIND_BOOLEAN
 };
 
+/* When a change takes effect (settings.def). */
+enum setting_when { SETTING_WHEN_RELOAD, SETTING_WHEN_REPLICA, SETTING_WHEN_START };
+
 #define SETTING_TYPE_TEXT char *
 #define SETTING_TYPE_SIZE uint64_t
 #define SETTING_TYPE_DURATION uint64_t
@@ -32,7 +35,7 @@ enum setting_kind {
 #define SETTING_FIELD_BOOLEAN(name) name
 
 struct settings {
-#define SETTING(kind, name, initial, minimum, maximum, help) SETTING_TYPE_##kind SETTING_FIELD_##kind(name);
+#define SETTING(kind, when, name, initial, minimum, maximum, help) SETTING_TYPE_##kind SETTING_FIELD_##kind(name);
 #include "base/settings.def"
 #undef SETTING
 };
@@ -42,6 +45,7 @@ struct setting {
     const char *initial; /* default as text */
     const char *help;
     enum setting_kind kind;
+    enum setting_when when;
     int64_t minimum, maximum;
     size_t offset; /* in struct settings */
 };

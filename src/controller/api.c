@@ -25,7 +25,7 @@ struct route {
 #define ROUTE_DATA(...)
 #define ROUTE_DOCUMENT(...)
 #define ROUTE_CONTROL(method, pattern, name) {method, pattern, api_##name},
-#define ROUTE(method, pattern, handler, name, summary) ROUTE_##handler(method, pattern, name)
+#define ROUTE(method, pattern, handler, role, name, summary) ROUTE_##handler(method, pattern, name)
 static const struct route routes[] = {
 #include "http/routes.def"
     {"GET", "/metrics", api_metrics},

@@ -72,7 +72,7 @@ int api_answer_task(struct api_call *call, struct store_transaction *tx, const c
 #define ROUTE_DATA(name)
 #define ROUTE_DOCUMENT(name)
 #define ROUTE_CONTROL(name) int api_##name(struct api_call *call, struct error **ret_error);
-#define ROUTE(method, pattern, handler, name, summary) ROUTE_##handler(name)
+#define ROUTE(method, pattern, handler, role, name, summary) ROUTE_##handler(name)
 #include "http/routes.def"
 #undef ROUTE
 #undef ROUTE_OWN

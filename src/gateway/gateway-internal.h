@@ -330,7 +330,7 @@ void gateway_count_answer(struct exchange *exchange, uint64_t duration_us);
 #define SERVES_DATA(name) enum http_body_mode gateway_serve_##name(struct exchange *exchange);
 #define SERVES_DOCUMENT(name) enum http_body_mode gateway_serve_##name(struct exchange *exchange);
 #define SERVES_CONTROL(name)
-#define ROUTE(method, pattern, kind, name, summary) SERVES_##kind(name)
+#define ROUTE(method, pattern, kind, role, name, summary) SERVES_##kind(name)
 #include "http/routes.def"
 #undef ROUTE
 #undef SERVES_HEALTH

@@ -13,9 +13,13 @@ struct exchange;
 enum gateway_kind { GATEWAY_HEALTH, GATEWAY_OWN, GATEWAY_DATA, GATEWAY_DOCUMENT, GATEWAY_CONTROL, GATEWAY_KINDS };
 extern const char *const gateway_kind_names[GATEWAY_KINDS];
 
+/* What a token has to be allowed for a route (http/routes.def). */
+enum gateway_role { ROLE_ANYONE, ROLE_MEMBER, ROLE_READ, ROLE_INFER, ROLE_DEPLOY, ROLE_ADMIN };
+
 struct gateway_endpoint {
     const char *method, *pattern, *name, *summary;
     enum gateway_kind kind;
+    enum gateway_role role;
     /* Called with the head; answers now or says how the body comes and goes on from there. */
     enum http_body_mode (*serve)(struct exchange *exchange);
 };

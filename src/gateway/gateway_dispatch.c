@@ -17,8 +17,8 @@ const char *const gateway_kind_names[GATEWAY_KINDS] = {"health", "own", "data", 
 #define SERVE_CONTROL(name) gateway_serve_control
 
 const struct gateway_endpoint gateway_endpoints[] = {
-#define ROUTE(method, pattern, kind, name, summary)                                                                    \
-    {method, pattern, #name, summary, GATEWAY_##kind, SERVE_##kind(name)},
+#define ROUTE(method, pattern, kind, role, name, summary)                                                              \
+    {method, pattern, #name, summary, GATEWAY_##kind, ROLE_##role, SERVE_##kind(name)},
 #include "http/routes.def"
 #undef ROUTE
 };

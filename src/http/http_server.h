@@ -85,6 +85,14 @@ int http_server_listen(struct http_server *server, int descriptor, struct error 
 /* Stops accepting; idle connections are closed, others after their current answer ("Connection: close"). on_drained is
  * called once when no connection is left. Connections that are new in the backlog stay there for another process. */
 void http_server_drain(struct http_server *server, void (*on_drained)(void *context), void *context);
+/* Gives its connections to another process (RULES U2): stops accepting; from now on each plain connection that is idle,
+ * or becomes so, with no byte of a next request read, is given to `take`, which owns the descriptor from then on (bytes
+ * that wait in the kernel go with it). TLS connections, whose keys stay here, are closed after their next answer
+ * ("Connection: close") or at their idle timeout. on_drained as above. */
+void http_server_hand_over(struct http_server *server, void (*take)(int descriptor, void *context),
+                           void (*on_drained)(void *context), void *context);
+/* Goes on with a connection that another process has handed over; takes the descriptor. */
+int http_server_adopt(struct http_server *server, int descriptor, struct error **ret_error);
 /* Closes everything at once; the memory goes when libuv has closed its handles and the handlers, which on_gone tells
  * from the loop, have ended their requests: their context must live until then. */
 void http_server_close(struct http_server *server);

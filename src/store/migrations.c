@@ -14,6 +14,9 @@ static const char *const steps[] = {
 /* schema_002.inc */
 #include "store/schema_002.inc"
     ,
+/* schema_003.inc */
+#include "store/schema_003.inc"
+    ,
 };
 
 const struct store_schema control_schema = {.maker = "the controller", .steps = steps, .count = ARRAY_SIZE(steps)};

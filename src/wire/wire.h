@@ -61,11 +61,19 @@ int wire_channel_descriptor(const struct wire_channel *channel);
 bool wire_channel_wants_write(const struct wire_channel *channel);
 /* Sends or queues. UNAVAILABLE error when the peer is gone. */
 int wire_send(struct wire_channel *channel, const struct wire_message *message, struct error **ret_error);
+/* The same with a descriptor (SCM_RIGHTS, unix(7)), of which the receiver gets a duplicate of its own; the caller's
+ * stays open, and it may close it at once. */
+int wire_send_with(struct wire_channel *channel, const struct wire_message *message, int descriptor,
+                   struct error **ret_error);
 /* Sends what is queued as far as the socket takes it. */
 int wire_flush(struct wire_channel *channel, struct error **ret_error);
 /* The next message: 1 with *ret_message, 0 when none is there now, negative when the peer is gone (UNAVAILABLE) or sent
  * a malformed packet. */
 int wire_receive(struct wire_channel *channel, struct wire_message *ret_message, struct error **ret_error);
+
+/* The descriptor that came with the message received last, close-on-exec, which is then the caller's; -1: none, or it
+ * was taken already. One that is not taken is closed with the next receive. */
+int wire_take_descriptor(struct wire_channel *channel);
 
 /* wire_say(channel, replica_up, .replica_id = id, .pid = pid): build and send; errors are those of wire_send with NULL.
  */
