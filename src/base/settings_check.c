@@ -63,6 +63,15 @@ int settings_check(const struct settings *settings, struct error **ret_error) {
     int result = check_listen(settings, ret_error);
     if (result) return result;
     enum log_level level;
+    enum log_format format;
+    if (!log_parse_format(settings->log_format, &format))
+        return error_set(ret_error, ERROR_CONFIGURATION, "setting log_format: \"%s\" is not text or json",
+                         settings->log_format);
+    if (*settings->otlp_endpoint && !text_starts_with(settings->otlp_endpoint, "http://") &&
+        !text_starts_with(settings->otlp_endpoint, "https://"))
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "setting otlp_endpoint: \"%s\" does not begin with http:// or https://",
+                         settings->otlp_endpoint);
     if (!log_parse_level(settings->log_level, &level))
         return error_set(ret_error, ERROR_CONFIGURATION,
                          "setting log_level: \"%s\" is not debug, info, warning or error", settings->log_level);

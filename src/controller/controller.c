@@ -343,9 +343,7 @@ static void open_handles(struct process *process) {
 }
 
 static void open_log(const struct settings *settings) {
-    enum log_level level = LOG_INFO;
-    log_parse_level(settings->log_level, &level);
-    log_open("controller", level);
+    log_open_as("controller", settings->log_level, settings->log_format);
 }
 
 int controller_main(struct settings *settings) {

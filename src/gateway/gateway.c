@@ -252,9 +252,7 @@ static void keep_some_memory(void) {
 }
 
 int gateway_main(struct settings *settings) {
-    enum log_level level = LOG_INFO;
-    log_parse_level(settings->log_level, &level);
-    log_open("gateway", level);
+    log_open_as("gateway", settings->log_level, settings->log_format);
     keep_some_memory();
     setenv("UV_THREADPOOL_SIZE", "2", 0); /* the reader, and a log write or a search beside it */
 

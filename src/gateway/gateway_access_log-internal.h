@@ -1,6 +1,6 @@
 /* The access log: one line a request, gathered and written in batches on a worker, so that neither a slow terminal nor
  * a full pipe holds up the loop. Lines never have the query (it may carry a token) nor bodies. What does not fit while
- * the outside does not read is left out and counted. */
+ * the outside does not read is left out and counted. Their form is that of the process's log (base/log.h). */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,6 +15,7 @@ struct gateway_access {
     uint64_t bytes, duration_us;
     const char *request_id;
     const char *collection, *deployment, *replica; /* NULL: none */
+    const char *trace_id; /* 32 hexadecimal digits; NULL: it is not traced */
     uint64_t revision;
 };
 

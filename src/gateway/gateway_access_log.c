@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/memory.h"
 
 #define LINE_MAXIMUM 1024u /* without the path */
@@ -149,43 +150,93 @@ static const char *stamp(struct gateway_access_log *log) {
     return log->stamp;
 }
 
-static char *put_access(char *at, const char *now, const struct gateway_access *access) {
-    at = put_text(at, now);
-    at = put_text(at, " info access ");
+/* What comes before a value, in both forms: numbers stand in JSON as they are, texts in quotes. None of them can have a
+ * character that must be escaped: paths are encoded, the rest are names and ids. */
+struct form {
+    const char *level, *method, *after_path, *path_again;
+    const char *status, *bytes, *duration, *request_id, *collection, *deployment, *revision, *replica, *trace_id;
+    const char *text_end, *end;
+};
+
+static const struct form forms[] = {
+    [LOG_TEXT] =
+        {
+            .level = " info access ",
+            .after_path = "",
+            .status = " status=",
+            .bytes = " bytes=",
+            .duration = " duration_ms=",
+            .request_id = " request_id=",
+            .collection = " collection=",
+            .deployment = " deployment=",
+            .revision = " revision=",
+            .replica = " replica=",
+            .trace_id = " trace_id=",
+            .text_end = "",
+            .end = "\n",
+        },
+    [LOG_JSON] =
+        {
+            .level = "\",\"level\":\"info\",\"role\":\"access\",\"message\":\"",
+            .method = ",\"method\":\"",
+            .path_again = ",\"path\":\"",
+            .after_path = "\"",
+            .status = ",\"status\":",
+            .bytes = ",\"bytes\":",
+            .duration = ",\"duration_ms\":",
+            .request_id = ",\"request_id\":\"",
+            .collection = ",\"collection\":\"",
+            .deployment = ",\"deployment\":\"",
+            .revision = ",\"revision\":",
+            .replica = ",\"replica\":\"",
+            .trace_id = ",\"trace_id\":\"",
+            .text_end = "\"",
+            .end = "}\n",
+        },
+};
+
+/* NULL is left out. */
+static char *put_pair(char *at, const struct form *form, const char *before, const char *value) {
+    if (!value) return at;
+    at = put_text(put_text(at, before), value);
+    return put_text(at, form->text_end);
+}
+
+static char *put_request(char *at, const struct form *form, const struct gateway_access *access) {
+    at = put_text(at, form->level);
     at = put_text(at, access->method);
     *at++ = ' ';
     at = put_path(at, access->path);
-    at = put_text(at, " status=");
-    at = put_number(at, (uint64_t)access->status);
-    at = put_text(at, " bytes=");
-    at = put_number(at, access->bytes);
-    at = put_text(at, " duration_ms=");
-    at = put_duration(at, access->duration_us);
-    at = put_text(at, " request_id=");
-    at = put_text(at, access->request_id);
-    if (access->collection) {
-        at = put_text(at, " collection=");
-        at = put_text(at, access->collection);
-    }
-    if (access->deployment) {
-        at = put_text(at, " deployment=");
-        at = put_text(at, access->deployment);
-        at = put_text(at, " revision=");
-        at = put_number(at, access->revision);
-    }
-    if (access->replica) {
-        at = put_text(at, " replica=");
-        at = put_text(at, access->replica);
-    }
-    *at++ = '\n';
-    return at;
+    at = put_text(at, form->after_path);
+    if (!form->method) return at;
+    at = put_pair(at, form, form->method, access->method);
+    at = put_path(put_text(at, form->path_again), access->path);
+    return put_text(at, form->text_end);
+}
+
+static char *put_access(char *at, const char *now, const struct gateway_access *access) {
+    const struct form *form = &forms[log_format()];
+    if (form->method) at = put_text(at, "{\"time\":\"");
+    at = put_text(at, now);
+    at = put_request(at, form, access);
+    at = put_number(put_text(at, form->status), (uint64_t)access->status);
+    at = put_number(put_text(at, form->bytes), access->bytes);
+    at = put_duration(put_text(at, form->duration), access->duration_us);
+    at = put_pair(at, form, form->request_id, access->request_id);
+    at = put_pair(at, form, form->collection, access->collection);
+    at = put_pair(at, form, form->deployment, access->deployment);
+    if (access->deployment) at = put_number(put_text(at, form->revision), access->revision);
+    at = put_pair(at, form, form->replica, access->replica);
+    at = put_pair(at, form, form->trace_id, access->trace_id);
+    return put_text(at, form->end);
 }
 
 void gateway_access_log_add(struct gateway_access_log *log, const struct gateway_access *access) {
-    size_t texts =
-        strlen(access->method) + strlen(access->request_id) + (access->collection ? strlen(access->collection) : 0) +
-        (access->deployment ? strlen(access->deployment) : 0) + (access->replica ? strlen(access->replica) : 0);
-    if (!buffer_reserve(&log->gathered, LINE_MAXIMUM + 3 * PATH_MAXIMUM + texts)) {
+    size_t texts = 2 * strlen(access->method) + strlen(access->request_id) +
+                   (access->collection ? strlen(access->collection) : 0) +
+                   (access->deployment ? strlen(access->deployment) : 0) +
+                   (access->replica ? strlen(access->replica) : 0);
+    if (!buffer_reserve(&log->gathered, LINE_MAXIMUM + 2 * 3 * PATH_MAXIMUM + texts)) {
         log->left_out++;
         return;
     }

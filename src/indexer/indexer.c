@@ -222,12 +222,10 @@ static void run(struct role *role, struct settings *settings) {
 }
 
 int indexer_main(struct settings *settings) {
-    enum log_level level = LOG_INFO;
     struct role role = {.lock = -1};
     _cleanup_error_ struct error *error = NULL;
     signal(SIGPIPE, SIG_IGN);
-    log_parse_level(settings->log_level, &level);
-    log_open("indexer", level);
+    log_open_as("indexer", settings->log_level, settings->log_format);
     if (take_lock(&role, settings, &error) < 0) return fail_start(error);
     run(&role, settings);
     mem_close_descriptor(&role.lock);

@@ -354,9 +354,7 @@ int runner_main(int argc, char **argv) {
         fputs(help, stdout);
         return RUNNER_EXIT_OK;
     }
-    enum log_level level = LOG_INFO;
-    log_parse_level(runner.flags.log_level, &level);
-    log_open("runner", level);
+    log_open_as("runner", runner.flags.log_level, runner.flags.log_format);
     signal(SIGPIPE, SIG_IGN);
     runner_ask_for_huge_pages(argc, argv);
     mallopt(M_ARENA_MAX, 1); /* more would scatter what is freed, and only the first one grows on huge pages */

@@ -67,6 +67,7 @@ static int unknown_flag(const char *word, struct error **ret_error) {
 /* Where requests come from and who may ask: exactly one of the two ways of running. */
 static int check_flags(const struct runner_flags *flags, struct error **ret_error) {
     enum log_level level;
+    enum log_format format;
     if (!flags->model) return error_set(ret_error, ERROR_CONFIGURATION, "--model is missing: name the model's folder");
     if (flags->supervisor_descriptor && (flags->listen || !flags->socket))
         return error_set(ret_error, ERROR_CONFIGURATION, "with --supervisor-fd comes --socket, not --listen");
@@ -78,6 +79,9 @@ static int check_flags(const struct runner_flags *flags, struct error **ret_erro
     if (!log_parse_level(flags->log_level, &level))
         return error_set(ret_error, ERROR_CONFIGURATION, "--log-level must be debug, info, warning or error, not %s",
                          flags->log_level);
+    if (!log_parse_format(flags->log_format, &format))
+        return error_set(ret_error, ERROR_CONFIGURATION, "--log-format must be text or json, not %s",
+                         flags->log_format);
     if (flags->name && !text_is_name(flags->name))
         return error_set(ret_error, ERROR_CONFIGURATION,
                          "--name must begin with a letter or digit and go on with those or '.', '_', '-'");

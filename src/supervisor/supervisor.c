@@ -220,9 +220,7 @@ int supervisor_main(struct settings *settings, int argc, char **argv) {
     int result = options_read(settings, argc, argv, &error);
     if (result > 0) return SERVE_EXIT_OK;
     if (result < 0) return fail(SERVE_EXIT_SETTINGS, error);
-    enum log_level level = LOG_INFO;
-    log_parse_level(settings->log_level, &level);
-    log_open("supervisor", level);
+    log_open_as("supervisor", settings->log_level, settings->log_format);
     result = serve(&supervisor);
     start_release(&supervisor);
     return result;

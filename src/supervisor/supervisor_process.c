@@ -23,8 +23,8 @@ void process_log(const struct process *process, enum log_level level, const char
                  const char *value) {
     char pid[16] = "";
     snprintf(pid, sizeof pid, "%d", (int)process->child.pid);
-    log_write(level, message, "role", process->kind->role, "pid", process->child.pid ? pid : NULL, value ? key : "none",
-              value, NULL);
+    log_write(level, message, "process", process->kind->role, "pid", process->child.pid ? pid : NULL,
+              value ? key : "none", value, NULL);
 }
 
 void process_start(struct supervisor *supervisor, struct process *process) {

@@ -138,6 +138,7 @@ static void make_arguments(const struct supervisor *supervisor, const struct rep
     add(arguments, "--sandbox-required", text_copy(settings->sandbox_required ? "on" : "off"));
     add(arguments, "--onnxruntime", text_copy(settings->onnxruntime));
     add(arguments, "--log-level", text_copy(settings->log_level));
+    add(arguments, "--log-format", text_copy(settings->log_format));
 }
 
 static int start_replica(struct supervisor *supervisor, struct process *process, struct error **ret_error) {

@@ -179,7 +179,7 @@ def test_S1_an_index_whose_sync_failed_is_built_again_and_nothing_is_lost(make_s
     notes = fill(service, models)
     with service.pauses.failing_syncs(service.pids("indexer")[0]):
         notes.put("meanwhile", "red rain")  # the log is the gateway's: it is synced
-        eventually(lambda: events_of(notes) or "ended role=indexer" in service.whole_log(), what="the failed sync shows")
+        eventually(lambda: events_of(notes) or "ended process=indexer" in service.whole_log(), what="the failed sync shows")
     eventually(lambda: len(notes.hits("cat sun", limit=COUNT + 5)) == COUNT + 1)
     notes.put("after", "sun sun", wait=True)
     assert_whole(notes, "source", COUNT + 2)
