@@ -32,7 +32,7 @@ static bool (*const steps[HTTP_STEP_COUNT])(struct http_connection *connection) 
 
 /* ---- life ---------------------------------------------------------------- */
 
-static void set_deadline(struct http_connection *connection, uint64_t in_ms) {
+void http_connection_set_deadline(struct http_connection *connection, uint64_t in_ms) {
     connection->deadline_ms = in_ms ? http_server_now(connection->server) + in_ms : 0;
     connection->is_overdue = false;
 }
@@ -91,7 +91,7 @@ void http_connection_kill(struct http_connection *connection) {
 
 /* ---- reading ------------------------------------------------------------- */
 
-static size_t buffered(const struct http_connection *connection) {
+size_t http_connection_buffered(const struct http_connection *connection) {
     return http_message_unparsed(&connection->message) + connection->late.size - connection->late_used +
            connection->fresh_size;
 }
@@ -144,7 +144,7 @@ void http_connection_update_reading(struct http_connection *connection) {
     bool wanted = !connection->is_gone;
     if (connection->step == HTTP_STEP_READ_BODY) wanted &= !connection->is_body_paused;
     if (connection->step == HTTP_STEP_AWAIT_ANSWER || (connection->step == HTTP_STEP_FLUSH && connection->keep_alive))
-        wanted &= buffered(connection) < LATE_MAXIMUM;
+        wanted &= http_connection_buffered(connection) < LATE_MAXIMUM;
     if (wanted == connection->is_reading) return;
     connection->is_reading = wanted;
     if (!wanted) {
@@ -195,7 +195,8 @@ void http_connection_run(struct http_connection *connection) {
         goes_on = steps[connection->step](connection);
         if (connection->answer == HTTP_ANSWER_ENDED && connection->step < HTTP_STEP_DISCARD_BODY) {
             connection->step = connection->is_input_done ? HTTP_STEP_FLUSH : HTTP_STEP_DISCARD_BODY;
-            set_deadline(connection, connection->is_input_done ? 0 : connection->server->config.limits.body_timeout_ms);
+            http_connection_set_deadline(
+                connection, connection->is_input_done ? 0 : connection->server->config.limits.body_timeout_ms);
             goes_on = true;
         }
     }
@@ -214,8 +215,19 @@ static void run_later(struct http_later_item *item) {
             return;
         }
     }
+    if (http_connection_leave(connection)) return;
     if (connection->is_head_held) http_send_held(connection);
     http_connection_run(connection);
+}
+
+struct http_connection *http_connection_new(struct http_server *server) {
+    struct http_connection *connection = mem_new(struct http_connection);
+    connection->server = server;
+    http_link_init(&connection->link);
+    http_link_init(&connection->later.link);
+    connection->later.run = run_later;
+    http_message_init(&connection->message, true, server->config.limits.head_maximum);
+    return connection;
 }
 
 void http_connection_answered(struct http_connection *connection) {
@@ -226,14 +238,14 @@ void http_connection_answered(struct http_connection *connection) {
         free_connection(connection);
     } else if (!connection->is_dead) {
         /* A waiting request would call the handler, which is in the middle of something. */
-        if (buffered(connection))
+        if (http_connection_buffered(connection))
             http_later_add(&connection->server->later, &connection->later);
         else
             http_connection_run(connection);
     }
 }
 
-static void on_progress(struct http_output *output) {
+void http_connection_progressed(struct http_output *output) {
     struct http_connection *connection = CONTAINER_OF(output, struct http_connection, output);
     const struct http_handler *handler = connection->server->config.handler;
     if (output->failure) {
@@ -259,7 +271,7 @@ void http_connection_refuse(struct http_connection *connection, int status, cons
     http_send_problem(connection, status, detail);
     connection->answer = HTTP_ANSWER_ENDED;
     connection->step = HTTP_STEP_FLUSH;
-    set_deadline(connection, 0);
+    http_connection_set_deadline(connection, 0);
     tell_gone(connection);
 }
 
@@ -283,7 +295,7 @@ void http_connection_drain(struct http_connection *connection) {
     if (connection->has_served)
         http_connection_kill(connection);
     else if (!connection->deadline_ms || connection->deadline_ms > http_server_now(connection->server) + DRAIN_FRESH_MS)
-        set_deadline(connection, DRAIN_FRESH_MS);
+        http_connection_set_deadline(connection, DRAIN_FRESH_MS);
 }
 
 /* ---- the steps ----------------------------------------------------------- */
@@ -302,11 +314,12 @@ static void begin_anew(struct http_connection *connection) {
     connection->was_told_full = connection->was_told_gone = false;
     connection->is_head = connection->is_old = connection->will_close = connection->wants_continue = false;
     connection->has_served = true;
-    if (buffered(connection)) {
-        set_deadline(connection, limits->header_timeout_ms);
+    if (http_connection_buffered(connection)) {
+        http_connection_set_deadline(connection, limits->header_timeout_ms);
     } else {
         http_server_connection_idle(connection);
-        set_deadline(connection, limits->idle_timeout_ms);
+        http_connection_set_deadline(connection, limits->idle_timeout_ms);
+        if (connection->server->take) http_connection_leave_soon(connection);
     }
 }
 
@@ -325,7 +338,7 @@ static void take_over_late(struct http_connection *connection) {
 static bool step_read_head(struct http_connection *connection) {
     take_over_late(connection);
     if (connection->message.size && http_server_connection_busy(connection))
-        set_deadline(connection, connection->server->config.limits.header_timeout_ms);
+        http_connection_set_deadline(connection, connection->server->config.limits.header_timeout_ms);
     switch (http_message_next(&connection->message)) {
     case HTTP_EVENT_HEAD: connection->step = HTTP_STEP_OFFER; return true;
     case HTTP_EVENT_FAULT:
@@ -362,6 +375,7 @@ static void fill_request(struct http_connection *connection) {
     request->body_maximum = connection->server->config.limits.body_maximum;
     request->received_us = clock_monotonic_us();
     request->peer = connection->peer;
+    request->local = connection->is_local;
 }
 
 /* What the head says about the connection. Returns a status to refuse with, or 0. */
@@ -372,8 +386,10 @@ static int read_terms(struct http_connection *connection, const char **ret_detai
     connection->will_close = connection->is_old || !llhttp_should_keep_alive(&message->parser);
     int status = http_check_head(message, ret_detail);
     if (status) return status;
+    *ret_detail = "this socket is for the user that the service runs as, and for root";
+    if (connection->is_stranger) return 403;
     fill_request(connection);
-    connection->keep_alive = !connection->will_close && !connection->server->is_draining;
+    connection->keep_alive = !connection->will_close && !http_connection_must_close(connection);
     connection->is_input_done = !connection->request.has_body;
     const char *expectation = http_find_header(message->headers, message->header_count, "Expect");
     connection->wants_continue = false;
@@ -394,7 +410,7 @@ static bool step_offer(struct http_connection *connection) {
         http_connection_refuse(connection, status, detail);
         return true;
     }
-    set_deadline(connection, 0);
+    http_connection_set_deadline(connection, 0);
     connection->is_request_open = true;
     connection->body_mode = handler->on_head(request, context);
     if (connection->answer == HTTP_ANSWER_ENDED) return true;
@@ -405,7 +421,7 @@ static bool step_offer(struct http_connection *connection) {
     connection->message.body_maximum = request->body_maximum;
     connection->body.maximum = request->body_maximum ? request->body_maximum : 1;
     connection->step = request->has_body ? HTTP_STEP_READ_BODY : HTTP_STEP_HAND_OVER;
-    if (request->has_body) set_deadline(connection, connection->server->config.limits.body_timeout_ms);
+    if (request->has_body) http_connection_set_deadline(connection, connection->server->config.limits.body_timeout_ms);
     if (connection->body_mode == HTTP_BODY_STREAM) {
         assert(handler->on_body && handler->on_body_end && handler->on_gone);
         connection->was_handed_over = true;
@@ -419,7 +435,7 @@ static void answer_expectation(struct http_connection *connection) {
     static const char words[] = "HTTP/1.1 100 Continue\r\n\r\n";
     if (!connection->wants_continue) return;
     connection->wants_continue = false;
-    if (buffered(connection) || connection->answer != HTTP_ANSWER_NONE) return;
+    if (http_connection_buffered(connection) || connection->answer != HTTP_ANSWER_NONE) return;
     const uv_buf_t part = {.base = (char *)words, .len = sizeof words - 1};
     http_output_send(&connection->output, &part, 1, NULL);
     if (connection->output.failure) http_connection_kill(connection);
@@ -446,14 +462,14 @@ static bool step_read_body(struct http_connection *connection) {
     const struct http_server_config *config = &connection->server->config;
     struct http_message *message = &connection->message;
     if (connection->is_body_paused) {
-        set_deadline(connection, 0);
+        http_connection_set_deadline(connection, 0);
         return false;
     }
     answer_expectation(connection);
-    if (!connection->deadline_ms) set_deadline(connection, config->limits.body_timeout_ms);
+    if (!connection->deadline_ms) http_connection_set_deadline(connection, config->limits.body_timeout_ms);
     switch (next_event(connection)) {
     case HTTP_EVENT_PIECE:
-        set_deadline(connection, config->limits.body_timeout_ms);
+        http_connection_set_deadline(connection, config->limits.body_timeout_ms);
         if (connection->body_mode == HTTP_BODY_STREAM)
             config->handler->on_body(&connection->request, message->piece, message->piece_size, config->context);
         else if (!collect(connection))
@@ -470,7 +486,7 @@ static bool step_read_body(struct http_connection *connection) {
 
 static bool step_hand_over(struct http_connection *connection) {
     const struct http_server_config *config = &connection->server->config;
-    set_deadline(connection, 0);
+    http_connection_set_deadline(connection, 0);
     connection->step = HTTP_STEP_AWAIT_ANSWER;
     if (connection->body_mode == HTTP_BODY_STREAM) {
         config->handler->on_body_end(&connection->request, config->context);
@@ -501,7 +517,7 @@ static bool step_discard_body(struct http_connection *connection) {
         }
     }
     connection->step = HTTP_STEP_FLUSH;
-    set_deadline(connection, 0);
+    http_connection_set_deadline(connection, 0);
     return true;
 }
 
@@ -512,21 +528,21 @@ static void on_shut_down(uv_shutdown_t *shutdown, int status) {
 
 static void say_goodbye(struct http_connection *connection) {
     /* Closing a socket with unread bytes resets it, which can take the answer from the client's hands. */
-    bool is_quiet = connection->is_input_done && connection->will_close && !buffered(connection);
+    bool is_quiet = connection->is_input_done && connection->will_close && !http_connection_buffered(connection);
     if (connection->is_gone || is_quiet ||
         uv_shutdown(&connection->shutdown, &connection->handle.stream, on_shut_down) < 0) {
         http_connection_kill(connection);
         return;
     }
     connection->step = HTTP_STEP_LINGER;
-    set_deadline(connection, connection->is_input_done ? FAREWELL_MS : LINGER_MS);
+    http_connection_set_deadline(connection, connection->is_input_done ? FAREWELL_MS : LINGER_MS);
 }
 
 static bool step_flush(struct http_connection *connection) {
     if (connection->output.failure) http_connection_kill(connection);
     if (connection->is_dead || connection->output.first) return false;
-    bool is_over =
-        !connection->keep_alive || connection->server->is_draining || (connection->is_gone && !buffered(connection));
+    bool is_over = !connection->keep_alive || http_connection_must_close(connection) ||
+                   (connection->is_gone && !http_connection_buffered(connection));
     if (is_over) {
         connection->keep_alive = false;
         say_goodbye(connection);
@@ -545,43 +561,4 @@ static bool step_linger(struct http_connection *connection) {
 static bool step_closed(struct http_connection *connection) {
     (void)connection;
     return false;
-}
-
-/* ---- opening ------------------------------------------------------------- */
-
-static void write_peer(struct http_connection *connection, const struct http_address *peer) {
-    char host[INET6_ADDRSTRLEN] = "";
-    size_t size = sizeof connection->peer;
-    if (peer->any.sa_family == AF_INET && !uv_ip4_name(&peer->ip4, host, sizeof host))
-        snprintf(connection->peer, size, "%s:%u", host, ntohs(peer->ip4.sin_port));
-    else if (peer->any.sa_family == AF_INET6 && !uv_ip6_name(&peer->ip6, host, sizeof host))
-        snprintf(connection->peer, size, "[%s]:%u", host, ntohs(peer->ip6.sin6_port));
-    else
-        snprintf(connection->peer, size, "unix");
-}
-
-void http_connection_open(struct http_server *server, int descriptor, const struct http_address *peer) {
-    bool is_local = peer->any.sa_family != AF_INET && peer->any.sa_family != AF_INET6;
-    struct http_connection *connection = mem_new(struct http_connection);
-    connection->server = server;
-    http_link_init(&connection->link);
-    http_link_init(&connection->later.link);
-    connection->later.run = run_later;
-    http_message_init(&connection->message, true, server->config.limits.head_maximum);
-    write_peer(connection, peer);
-    http_server_connection_opened(connection);
-    int result = is_local ? uv_pipe_init(server->config.loop, &connection->handle.pipe, 0)
-                          : uv_tcp_init(server->config.loop, &connection->handle.tcp);
-    assert(!result);
-    result = is_local ? uv_pipe_open(&connection->handle.pipe, descriptor)
-                      : uv_tcp_open(&connection->handle.tcp, descriptor);
-    connection->handle.any.data = connection;
-    http_output_init(&connection->output, &connection->handle.stream, on_progress);
-    if (result < 0) {
-        close(descriptor);
-        http_connection_kill(connection);
-        return;
-    }
-    set_deadline(connection, server->config.limits.header_timeout_ms);
-    http_connection_update_reading(connection);
 }

@@ -93,7 +93,7 @@ static void begin(struct http_connection *connection, int status, const struct h
     connection->without_body = connection->is_head || status == 204 || status == 304;
     connection->answer_length = content_length;
     connection->is_answer_chunked = content_length < 0 && !connection->without_body && !connection->is_old;
-    if (connection->server->is_draining || connection->wants_continue) connection->keep_alive = false;
+    if (http_connection_must_close(connection) || connection->wants_continue) connection->keep_alive = false;
     if (content_length < 0 && connection->is_old) connection->keep_alive = false;
     make_head(connection, status, headers, count);
 }
@@ -161,7 +161,7 @@ void http_respond_json(struct http_request *request, int status, const char *jso
 
 void http_send_problem(struct http_connection *connection, int status, const char *detail) {
     struct error *error = NULL;
-    enum error_class class = status == 503 ? ERROR_UNAVAILABLE : ERROR_REQUEST;
+    enum error_class class = status == 503 ? ERROR_UNAVAILABLE : status == 403 ? ERROR_UNAUTHORIZED : ERROR_REQUEST;
     error_set_status(&error, class, status, "%s", detail);
     const struct http_server_config *config = &connection->server->config;
     struct http_header header = {"Content-Type", "application/problem+json"};

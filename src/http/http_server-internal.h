@@ -15,6 +15,11 @@
 
 struct http_listener;
 
+/* By which door a connection comes. */
+struct http_door {
+    bool is_local; /* http_server_listen_local() */
+};
+
 struct http_server {
     struct http_server_config config;
     char *server_name;
@@ -29,6 +34,7 @@ struct http_server {
     int reserve; /* a descriptor that is given up to refuse a client when there is no other */
     unsigned open_handles;
     bool is_draining, is_closing, is_accepting;
+    void (*take)(int descriptor, void *context); /* draining by handing over; with drained_context */
     void (*on_drained)(void *context);
     void *drained_context;
     int64_t date_second;
@@ -103,6 +109,8 @@ struct http_connection {
     bool is_dead; /* the handle is being closed */
     bool is_closed; /* it is closed */
     bool is_running, is_reading, is_idle, has_served;
+    bool is_local; /* came by a local door, from one who may */
+    bool is_stranger; /* came by it and may not */
     char peer[64];
 };
 
@@ -110,8 +118,33 @@ static inline struct http_connection *http_connection_of(const struct http_reque
     return CONTAINER_OF(request, struct http_connection, request);
 }
 
-/* Takes the descriptor of an accepted socket. */
-void http_connection_open(struct http_server *server, int descriptor, const struct http_address *peer);
+/* Whether it closes after its answer because the server ends. */
+static inline bool http_connection_must_close(const struct http_connection *connection) {
+    return connection->server->is_draining && !connection->server->take;
+}
+
+/* ---- http_open.c ---- */
+
+/* Takes the descriptor of an accepted socket. The connection is dead when libuv does not want it. */
+struct http_connection *http_connection_open(struct http_server *server, int descriptor,
+                                             const struct http_address *peer, const struct http_door *door);
+
+/* ---- http_handover.c ---- */
+
+/* Gives an idle one away, where the server hands over. False: it stays as it is. */
+bool http_connection_leave(struct http_connection *connection);
+/* The same from the loop, if it is still idle then. */
+void http_connection_leave_soon(struct http_connection *connection);
+
+/* ---- http_connection.c ---- */
+
+/* Without a handle yet; stands in no list. */
+struct http_connection *http_connection_new(struct http_server *server);
+void http_connection_set_deadline(struct http_connection *connection, uint64_t in_ms); /* 0: none */
+/* The output's on_progress. */
+void http_connection_progressed(struct http_output *output);
+/* What was received and no step has taken. */
+size_t http_connection_buffered(const struct http_connection *connection);
 /* Goes as far as it can; calls the handler. */
 void http_connection_run(struct http_connection *connection);
 /* Closes at once; the handler is told from the loop. */
@@ -138,6 +171,8 @@ const char *http_server_date(struct http_server *server);
 uint64_t http_server_now(const struct http_server *server);
 /* Accepts on all listeners, or not. */
 void http_server_update_accepting(struct http_server *server);
+/* After one more has come by another way than accepting: the longest idle one gives way where there are too many. */
+void http_server_make_room_for(struct http_connection *connection);
 /* Frees the server when nothing of it is left. */
 void http_server_maybe_free(struct http_server *server);
 

@@ -20,6 +20,7 @@
 struct http_listener {
     struct http_link link;
     struct http_server *server;
+    struct http_door door;
     uv_poll_t poll;
     int descriptor;
 };
@@ -122,8 +123,18 @@ static void tell_drained(struct http_server *server) {
     on_drained(server->drained_context);
 }
 
+static void for_each_connection(struct http_server *server, void (*visit)(struct http_connection *connection)) {
+    struct http_link *const lists[] = {&server->idle, &server->busy};
+    for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+        for (struct http_link *link = lists[i]->next, *next; link != lists[i]; link = next) {
+            next = link->next;
+            visit(CONTAINER_OF(link, struct http_connection, link));
+        }
+}
+
 static void sweep(uv_timer_t *timer) {
     struct http_server *server = timer->data;
+    if (server->take) for_each_connection(server, http_connection_leave_soon); /* those that could not before */
     sweep_list(server, &server->idle);
     sweep_list(server, &server->busy);
     if (!server->connections) uv_timer_stop(timer);
@@ -194,7 +205,7 @@ static bool accept_one(struct http_listener *listener) {
     struct http_address peer = {.size = sizeof peer.storage};
     int descriptor = accept4(listener->descriptor, &peer.any, &peer.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (descriptor >= 0) {
-        http_connection_open(server, descriptor, &peer);
+        http_connection_open(server, descriptor, &peer, &listener->door);
         return true;
     }
     if (errno == EINTR || errno == ECONNABORTED) return true;
@@ -230,6 +241,14 @@ static void make_room(struct http_server *server) {
     if (!connection->is_dead) http_connection_kill(connection);
 }
 
+void http_server_make_room_for(struct http_connection *connection) {
+    struct http_server *server = connection->server;
+    size_t maximum = server->config.limits.connections_maximum;
+    struct http_link *longest = server->idle.next;
+    if (!maximum || server->connections <= maximum || longest == &server->idle || longest == &connection->link) return;
+    http_connection_kill(CONTAINER_OF(longest, struct http_connection, link));
+}
+
 void http_server_update_accepting(struct http_server *server) {
     if (server->is_draining || server->is_closing) return;
     bool is_full =
@@ -249,7 +268,8 @@ void http_server_update_accepting(struct http_server *server) {
 
 /* ---- listening ----------------------------------------------------------- */
 
-static int begin_listening(struct http_server *server, int descriptor, struct error **ret_error) {
+static int begin_listening(struct http_server *server, int descriptor, const struct http_door *door,
+                           struct error **ret_error) {
     int is_listening = 0, yes = 1;
     socklen_t size = sizeof is_listening;
     if (getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &size) < 0 || !is_listening)
@@ -264,6 +284,7 @@ static int begin_listening(struct http_server *server, int descriptor, struct er
         return error_set_errno(ret_error, ERROR_DEPLOYMENT, -result, "serve on descriptor %d", descriptor);
     }
     listener->server = server;
+    listener->door = *door;
     listener->descriptor = descriptor;
     listener->poll.data = listener;
     http_link_init(&listener->link);
@@ -273,11 +294,20 @@ static int begin_listening(struct http_server *server, int descriptor, struct er
     return 0;
 }
 
-int http_server_listen(struct http_server *server, int descriptor, struct error **ret_error) {
+static int listen_by(struct http_server *server, int descriptor, const struct http_door *door,
+                     struct error **ret_error) {
     assert(!server->is_draining && !server->is_closing);
-    int result = begin_listening(server, descriptor, ret_error);
+    int result = begin_listening(server, descriptor, door, ret_error);
     if (result < 0) close(descriptor);
     return result;
+}
+
+int http_server_listen(struct http_server *server, int descriptor, struct error **ret_error) {
+    return listen_by(server, descriptor, &(struct http_door){0}, ret_error);
+}
+
+int http_server_listen_local(struct http_server *server, int descriptor, struct error **ret_error) {
+    return listen_by(server, descriptor, &(struct http_door){.is_local = true}, ret_error);
 }
 
 static void on_listener_closed(uv_handle_t *handle) {
@@ -299,22 +329,26 @@ static void close_listeners(struct http_server *server) {
 
 /* ---- draining and closing ------------------------------------------------ */
 
-static void for_each_connection(struct http_server *server, void (*visit)(struct http_connection *connection)) {
-    struct http_link *const lists[] = {&server->idle, &server->busy};
-    for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
-        for (struct http_link *link = lists[i]->next, *next; link != lists[i]; link = next) {
-            next = link->next;
-            visit(CONTAINER_OF(link, struct http_connection, link));
-        }
-}
-
 void http_server_drain(struct http_server *server, void (*on_drained)(void *context), void *context) {
     assert(!server->is_closing);
     server->on_drained = on_drained;
     server->drained_context = context;
     server->is_draining = true;
+    server->take = NULL;
     close_listeners(server);
     for_each_connection(server, http_connection_drain);
+    if (!server->connections) uv_timer_start(&server->sweep, sweep, 0, server->sweep_ms);
+}
+
+void http_server_hand_over(struct http_server *server, void (*take)(int descriptor, void *context),
+                           void (*on_drained)(void *context), void *context) {
+    assert(take && !server->is_closing);
+    server->on_drained = on_drained;
+    server->drained_context = context;
+    server->is_draining = true;
+    server->take = take;
+    close_listeners(server);
+    for_each_connection(server, http_connection_leave_soon);
     if (!server->connections) uv_timer_start(&server->sweep, sweep, 0, server->sweep_ms);
 }
 
@@ -328,6 +362,7 @@ void http_server_close(struct http_server *server) {
     if (server->is_closing) return;
     server->is_closing = server->is_draining = true;
     server->on_drained = NULL;
+    server->take = NULL;
     close_listeners(server);
     for_each_connection(server, http_connection_kill);
     server->later.idle.data = server; /* nothing is put off any more */

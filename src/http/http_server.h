@@ -39,6 +39,8 @@ struct http_request {
     size_t body_maximum; /* the handler may set it in on_head; begins with the limits' */
     uint64_t received_us; /* clock_monotonic_us() when the head was complete */
     const char *peer; /* "127.0.0.1:4711" or "unix" */
+    bool tls; /* it came over TLS */
+    bool local; /* it came by http_server_listen_local(): a process of the service's own user or of root sent it */
     void *context; /* the handler's own */
 };
 
@@ -82,6 +84,10 @@ struct http_server;
 struct http_server *http_server_new(const struct http_server_config *config);
 /* Accepts on a listening socket; takes the descriptor. */
 int http_server_listen(struct http_server *server, int descriptor, struct error **ret_error);
+/* The same on a unix socket that only the service's own user and root may use: of each connection the kernel is asked
+ * whose it is (SO_PEERCRED). Their requests are `local`; anyone else's are answered 403 and closed before the handler
+ * sees them. */
+int http_server_listen_local(struct http_server *server, int descriptor, struct error **ret_error);
 /* Stops accepting; idle connections are closed, others after their current answer ("Connection: close"). on_drained is
  * called once when no connection is left. Connections that are new in the backlog stay there for another process. */
 void http_server_drain(struct http_server *server, void (*on_drained)(void *context), void *context);
@@ -91,7 +97,9 @@ void http_server_drain(struct http_server *server, void (*on_drained)(void *cont
  * ("Connection: close") or at their idle timeout. on_drained as above. */
 void http_server_hand_over(struct http_server *server, void (*take)(int descriptor, void *context),
                            void (*on_drained)(void *context), void *context);
-/* Goes on with a connection that another process has handed over; takes the descriptor. */
+/* Goes on with a connection that another process has handed over; takes the descriptor. It is as an accepted one that
+ * has become idle just now; one on a unix socket is held to be of http_server_listen_local(). One whose client has gone
+ * meanwhile is closed, which is no error. */
 int http_server_adopt(struct http_server *server, int descriptor, struct error **ret_error);
 /* Closes everything at once; the memory goes when libuv has closed its handles and the handlers, which on_gone tells
  * from the loop, have ended their requests: their context must live until then. */
