@@ -31,7 +31,7 @@ struct child_spec {
     const char *members; /* path of the file that it locks shared */
     const char *folder; /* where it works, or NULL: where the supervisor does */
     bool idle_priority; /* SCHED_IDLE, which its threads inherit */
-    int listener; /* becomes ROLE_DESCRIPTOR_LISTENER; -1: none */
+    int listener, control; /* become ROLE_DESCRIPTOR_LISTENER and ROLE_DESCRIPTOR_CONTROL; -1: none */
     int log; /* becomes 1 and 2; -1: the supervisor's stderr */
     int oom_score_adjustment;
 };
@@ -213,7 +213,7 @@ struct supervisor {
     char *alias_folder; /* or NULL */
     char *members;
     char **role_environment, **runner_environment;
-    int lock, listener, signals, alias_lock;
+    int lock, listener, control, signals, alias_lock;
     struct process *processes; /* every one, roles first */
     struct role roles[ROLE_COUNT];
     uint64_t incarnations, gateways; /* numbers given so far; never given twice */
@@ -247,6 +247,11 @@ char *holders_of_port(uint16_t port);
 /* supervisor_listen.c: opens settings->listen; settings->listen and public_url then say what it is. Returns an enum
  * serve_exit. */
 int listen_open(struct supervisor *supervisor, struct error **ret_error);
+
+/* supervisor_control.c: the control socket in the state folder. Returns an enum serve_exit. control_close() removes its
+ * file, too. */
+int control_open(struct supervisor *supervisor, struct error **ret_error);
+void control_close(struct supervisor *supervisor);
 
 /* supervisor_alias.c: a short name for the state folder when sockets in it would not fit an address. */
 int alias_make(struct supervisor *supervisor, struct error **ret_error);

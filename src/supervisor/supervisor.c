@@ -2,7 +2,7 @@
  *
  *   supervisor_options.c      what `serve` is asked to do
  *   supervisor_start.c        what must hold before the first child; supervisor_lock.c, supervisor_alias.c,
- *                             supervisor_listen.c and supervisor_holders.c are parts of it
+ *                             supervisor_listen.c, supervisor_control.c and supervisor_holders.c are parts of it
  *   supervisor_child.c        fork, exec, reap; supervisor_environment.c, supervisor_log_file.c: what a child finds
  *   supervisor_process.c      what is common to all that is kept up: pauses, pings, deadlines, messages
  *   supervisor_role.c         controller, indexer and gateway; supervisor_relay.c: what is passed between them
@@ -213,6 +213,7 @@ int supervisor_main(struct settings *settings, int argc, char **argv) {
     struct supervisor supervisor = {.settings = settings,
                                     .lock = -1,
                                     .listener = -1,
+                                    .control = -1,
                                     .alias_lock = -1,
                                     .signals = -1,
                                     .started_ms = clock_monotonic_ms()};

@@ -43,6 +43,7 @@ static int arrange_descriptors(const struct child_spec *spec, int socket, int fa
                     socket,
                     spec->listener,
                     -1,
+                    spec->control,
                     failure_pipe};
     int targets = (int)ARRAY_SIZE(wanted);
     for (int i = 0; i < targets; i++)

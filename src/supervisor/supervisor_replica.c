@@ -157,6 +157,7 @@ static int start_replica(struct supervisor *supervisor, struct process *process,
         .folder = "/",
         .idle_priority = process->idle_priority,
         .listener = -1,
+        .control = -1,
         .log = log,
         .oom_score_adjustment = 500,
     };

@@ -48,6 +48,7 @@ static int start_role(struct supervisor *supervisor, struct process *process, st
         .environment = supervisor->role_environment,
         .members = supervisor->members,
         .listener = is_gateway ? supervisor->listener : -1,
+        .control = is_gateway ? supervisor->control : -1,
         .log = -1,
     };
     role->registered = role->ready = false;

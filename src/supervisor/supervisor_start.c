@@ -159,8 +159,8 @@ static int check_confinement(struct supervisor *supervisor, struct error **ret_e
 
 int start_prepare(struct supervisor *supervisor, struct error **ret_error) {
     int (*const steps[])(struct supervisor *, struct error **) = {
-        check_confinement, find_onnxruntime,      find_state_folder,  check_file_system, lock_state_folder,
-        check_disk,        lock_wait_for_members, make_inner_folders, alias_make,        listen_open,
+        check_confinement,     find_onnxruntime,   find_state_folder, check_file_system, lock_state_folder, check_disk,
+        lock_wait_for_members, make_inner_folders, alias_make,        listen_open,       control_open,
     };
     for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
         int result = steps[i](supervisor, ret_error);
@@ -174,6 +174,7 @@ int start_prepare(struct supervisor *supervisor, struct error **ret_error) {
 }
 
 void start_release(struct supervisor *supervisor) {
+    control_close(supervisor);
     alias_remove(supervisor);
     if (supervisor->listener >= 0) close(supervisor->listener);
     if (supervisor->lock >= 0) close(supervisor->lock);

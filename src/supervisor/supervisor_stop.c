@@ -41,6 +41,7 @@ static bool all_are_gone(const struct supervisor *supervisor) {
 static void end_gateway(struct supervisor *supervisor) {
     if (supervisor->listener >= 0) close(supervisor->listener);
     supervisor->listener = -1;
+    control_close(supervisor);
     child_signal(&supervisor->roles[ROLE_GATEWAY].process.child, SIGTERM);
 }
 

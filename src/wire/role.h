@@ -14,6 +14,7 @@
 #define ROLE_DESCRIPTOR_SUPERVISOR 3 /* SOCK_SEQPACKET; wire_channel_new() takes it */
 #define ROLE_DESCRIPTOR_LISTENER 4 /* gateway only: the listening TCP socket */
 #define ROLE_DESCRIPTOR_MEMBERS 5 /* the shared lock on <state>/members */
+#define ROLE_DESCRIPTOR_CONTROL 6 /* gateway only: the listening control socket <state>/control.sock */
 
 /* Exit status of a controller, indexer or gateway that cannot start, and could not if it were started again (a database
  * of a newer version, a setting that it cannot work with). It says why with role_failed first; `serve` then ends with
