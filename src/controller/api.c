@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/api_processes.h"
+#include "controller/follow.h"
 
 #define PAGE_MAXIMUM 1000
 #define WAIT_MAXIMUM_S 600
@@ -33,7 +34,8 @@ static const struct route routes[] = {
 #undef ROUTE
 
 static const char *const parameter_names[API_PARAMETER_COUNT] = {
-    "limit", "offset", "status", "kind", "parent_id", "deployment_id", "collection", "task_id", "timeout",
+    "limit",      "offset",  "status",  "kind",   "parent_id", "deployment_id",
+    "collection", "task_id", "timeout", "follow", "after",
 };
 
 struct api {
@@ -44,6 +46,7 @@ struct api {
     atomic_uint_fast64_t changes; /* counts api_changed() */
     struct api_call *waiting; /* loop thread only */
     struct process_questions *questions;
+    struct follows *follows;
 };
 
 /* ---- one call ---- */
@@ -52,6 +55,7 @@ static void call_free(struct api_call *call) {
     free(call->answer);
     error_free(call->error);
     process_list_free(call->processes);
+    follow_free(call->follow);
     free(call);
 }
 
@@ -80,6 +84,10 @@ static void start_call(struct api *api, struct api_call *call) {
     uv_queue_work(api->controller->loop, &call->work, run_on_pool, after_pool);
 }
 
+static void run_follow(struct api_call *call) {
+    start_call(call->controller->api, call);
+}
+
 static void run_on_pool(uv_work_t *work) {
     struct api_call *call = CONTAINER_OF(work, struct api_call, work);
     int result = call->handler(call, &call->error);
@@ -91,6 +99,10 @@ static void after_pool(uv_work_t *work, int status) {
     (void)status; /* work is never canceled */
     struct api_call *call = CONTAINER_OF(work, struct api_call, work);
     struct api *api = call->controller->api;
+    if (call->follow) {
+        follows_take(api->follows, call, call_free);
+        return;
+    }
     if (call->changed && !call->error) {
         engine_wake(call->controller->engine);
         api_changed(api);
@@ -133,7 +145,9 @@ static void on_timer(uv_timer_t *timer) {
 }
 
 static void on_woken(uv_async_t *woken) {
-    look_again(woken->data);
+    struct api *api = woken->data;
+    look_again(api);
+    follows_look_again(api->follows);
 }
 
 /* One timer for the earliest deadline. */
@@ -215,6 +229,7 @@ static void on_request(struct http_request *request, void *context) {
     struct api *api = context;
     struct api_call *call = mem_new(struct api_call);
     call->request = request;
+    request->context = call;
     call->total_count = -1;
     if (take_apart(api, request, call, &call->error) < 0)
         send_answer(call);
@@ -225,11 +240,22 @@ static void on_request(struct http_request *request, void *context) {
 }
 
 static void on_gone(struct http_request *request, void *context) {
-    (void)request;
-    look_again(context);
+    struct api *api = context;
+    struct api_call *call = request->context; /* NULL: its body did not come whole */
+    if (call && call->is_following)
+        follows_gone(api->follows, call, call_free);
+    else
+        look_again(api);
 }
 
-static const struct http_handler handler = {.on_head = on_head, .on_request = on_request, .on_gone = on_gone};
+static void on_writable(struct http_request *request, void *context) {
+    struct api *api = context;
+    struct api_call *call = request->context;
+    if (call && call->is_following) follows_writable(api->follows, call);
+}
+
+static const struct http_handler handler = {
+    .on_head = on_head, .on_request = on_request, .on_gone = on_gone, .on_writable = on_writable};
 
 /* ---- for the handlers ---- */
 
@@ -296,6 +322,7 @@ int api_new(struct controller *controller, struct api **ret_api, struct error **
     }
     api->server = http_server_new(&config);
     api->questions = process_questions_new(controller);
+    api->follows = follows_new(controller, run_follow);
     *ret_api = api;
     return 0;
 }
@@ -311,6 +338,7 @@ int api_listen(struct api *api, struct error **ret_error) {
 void api_close(struct api *api) {
     if (!api) return;
     http_server_close(api->server);
+    follows_close(api->follows);
     uv_close((uv_handle_t *)&api->woken, NULL);
     uv_close((uv_handle_t *)&api->timer, NULL);
 }
@@ -318,6 +346,7 @@ void api_close(struct api *api) {
 void api_free(struct api *api) {
     if (!api) return;
     process_questions_free(api->questions);
+    follows_free(api->follows);
     free(api);
 }
 

@@ -23,6 +23,8 @@ enum api_parameter {
     API_COLLECTION,
     API_TASK_ID,
     API_TIMEOUT,
+    API_FOLLOW,
+    API_AFTER,
     API_PARAMETER_COUNT
 };
 
@@ -50,6 +52,8 @@ struct api_call {
     bool changed; /* it wrote: the engine and those who wait are told */
     struct error *error;
     struct process_list *processes; /* api_processes.c */
+    struct follow *follow; /* follow.h; NULL: an answer that ends */
+    bool is_following; /* its answer has begun; loop thread only */
     struct api_call *next; /* in the list of those that wait */
     uv_work_t work;
 };

@@ -1,18 +1,18 @@
-/* What a deployment was and what happened to it: revisions, events, logs. */
+/* What a deployment was and what happened to it: revisions, events, logs; and what happened to the whole service. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/fs.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "controller/api.h"
+#include "controller/engine-internal.h"
+#include "controller/follow.h"
 
-#define LOG_TAIL_BYTES 262144
+#define LIST_PARAMETERS (1u << API_LIMIT | 1u << API_OFFSET | 1u << API_FOLLOW)
 
 /* Parameters, page, transaction and deployment of the three handlers. */
 static int begin(struct api_call *call, struct store_transaction **ret_tx, struct deployment *ret_deployment,
                  int64_t *ret_limit, int64_t *ret_offset, struct error **ret_error) {
-    int result = api_check_parameters(call, 1u << API_LIMIT | 1u << API_OFFSET, ret_error);
+    int result = api_check_parameters(call, LIST_PARAMETERS, ret_error);
     if (result < 0 || (result = api_page(call, ret_limit, ret_offset, ret_error)) < 0 ||
         (result = store_begin(call->controller->store, ret_tx, ret_error)) < 0)
         return result;
@@ -58,33 +58,68 @@ int api_deployment_revisions(struct api_call *call, struct error **ret_error) {
     return result;
 }
 
-int api_deployment_events(struct api_call *call, struct error **ret_error) {
-    _cleanup_transaction_ struct store_transaction *tx = NULL;
-    _cleanup_deployment_ struct deployment deployment = {0};
+/* ---- events ---- */
+
+static int answer_events(struct api_call *call, struct store_rows *rows, bool names_deployment,
+                         struct error **ret_error) {
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
-    _cleanup_rows_ struct store_rows *rows = NULL;
-    int64_t limit, offset;
-    int result = begin(call, &tx, &deployment, &limit, &offset, ret_error);
-    if (result < 0) return result;
-    result = store_query(tx, &rows, ret_error,
-                         "SELECT id, at, kind, message, task_id, data_json, count(*) OVER () FROM events "
-                         "WHERE deployment_id = ? ORDER BY id DESC LIMIT ? OFFSET ?",
-                         "tii", deployment.id, limit, offset);
-    if (result < 0) return result;
     yyjson_mut_val *array = yyjson_mut_arr(document);
+    int result;
     call->total_count = 0;
     while ((result = store_next(rows, ret_error)) > 0) {
-        yyjson_mut_val *object = yyjson_mut_arr_add_obj(document, array);
-        yyjson_mut_obj_add_sint(document, object, "event_id", store_number(rows, 0));
-        json_add_time(document, object, "at", store_number(rows, 1));
-        json_add_text(document, object, "kind", store_text(rows, 2));
-        json_add_text(document, object, "message", store_text(rows, 3));
-        json_add_text(document, object, "task_id", store_text(rows, 4));
-        json_add_json(document, object, "data", store_text(rows, 5));
-        call->total_count = store_number(rows, 6);
+        event_render(document, yyjson_mut_arr_add_obj(document, array), rows, names_deployment);
+        call->total_count = store_number(rows, 8);
     }
     if (result >= 0) api_answer(call, 200, document, array);
     return result;
+}
+
+/* The id of the deployment to follow; a follow by name stays with the one that had it at the beginning. */
+static int load_id(struct api_call *call, char **ret_id, struct error **ret_error) {
+    _cleanup_transaction_ struct store_transaction *tx = NULL;
+    _cleanup_deployment_ struct deployment deployment = {0};
+    if (call->follow) return 0; /* it goes on */
+    int result = store_begin(call->controller->store, &tx, ret_error);
+    if (result < 0 || (result = deployment_load(tx, call->arguments[0], &deployment, ret_error)) < 0) return result;
+    *ret_id = TAKE(deployment.id);
+    return 0;
+}
+
+int api_deployment_events(struct api_call *call, struct error **ret_error) {
+    _cleanup_transaction_ struct store_transaction *tx = NULL;
+    _cleanup_deployment_ struct deployment deployment = {0};
+    _cleanup_rows_ struct store_rows *rows = NULL;
+    _cleanup_free_ char *id = NULL;
+    int64_t limit, offset;
+    bool follows;
+    int result = follow_is_asked(call, &follows, ret_error);
+    if (result >= 0 && follows)
+        return (result = load_id(call, &id, ret_error)) < 0 ? result : follow_events(call, id, ret_error);
+    if (result < 0 || (result = begin(call, &tx, &deployment, &limit, &offset, ret_error)) < 0 ||
+        (result = store_query(tx, &rows, ret_error,
+                              "SELECT " EVENT_COLUMNS ", count(*) OVER () FROM events WHERE deployment_id = ? "
+                              "ORDER BY id DESC LIMIT ? OFFSET ?",
+                              "tii", deployment.id, limit, offset)) < 0)
+        return result;
+    return answer_events(call, rows, false, ret_error);
+}
+
+int api_event_list(struct api_call *call, struct error **ret_error) {
+    _cleanup_transaction_ struct store_transaction *tx = NULL;
+    _cleanup_rows_ struct store_rows *rows = NULL;
+    int64_t limit, offset;
+    bool follows;
+    int result = follow_is_asked(call, &follows, ret_error);
+    if (result >= 0 && follows) return follow_events(call, NULL, ret_error);
+    if (result < 0 || (result = api_check_parameters(call, LIST_PARAMETERS, ret_error)) < 0 ||
+        (result = api_page(call, &limit, &offset, ret_error)) < 0 ||
+        (result = store_begin(call->controller->store, &tx, ret_error)) < 0 ||
+        (result =
+             store_query(tx, &rows, ret_error,
+                         "SELECT " EVENT_COLUMNS ", count(*) OVER () FROM events ORDER BY id DESC LIMIT ? OFFSET ?",
+                         "ii", limit, offset)) < 0)
+        return result;
+    return answer_events(call, rows, true, ret_error);
 }
 
 /* ---- logs: the ends of the files that the supervisor keeps for each replica ---- */
@@ -103,12 +138,9 @@ static void add_lines(struct log_lines *lines, const char *replica_id, int64_t r
         char *line = memrchr(text, '\n', end);
         line = line ? line + 1 : text;
         int64_t place = lines->total++;
-        if (place >= lines->offset && place < lines->offset + lines->limit && text_is_utf8(line, strlen(line))) {
-            yyjson_mut_val *object = yyjson_mut_arr_add_obj(lines->document, lines->array);
-            json_add_text(lines->document, object, "replica_id", replica_id);
-            yyjson_mut_obj_add_sint(lines->document, object, "revision", revision);
-            json_add_text(lines->document, object, "line", line);
-        }
+        if (place >= lines->offset && place < lines->offset + lines->limit)
+            log_line_render(lines->document, yyjson_mut_arr_add_obj(lines->document, lines->array), replica_id,
+                            revision, line);
         if (line == text) break;
         end = (size_t)(line - text) - 1;
         text[end] = 0;
@@ -120,17 +152,20 @@ int api_deployment_logs(struct api_call *call, struct error **ret_error) {
     _cleanup_deployment_ struct deployment deployment = {0};
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     _cleanup_rows_ struct store_rows *rows = NULL;
+    _cleanup_free_ char *id = NULL;
     struct log_lines lines = {.document = document, .array = yyjson_mut_arr(document)};
-    int result = begin(call, &tx, &deployment, &lines.limit, &lines.offset, ret_error);
-    if (result < 0) return result;
+    bool follows;
+    int result = follow_is_asked(call, &follows, ret_error);
+    if (result >= 0 && follows)
+        return (result = load_id(call, &id, ret_error)) < 0 ? result : follow_logs(call, id, ret_error);
+    if (result < 0 || (result = begin(call, &tx, &deployment, &lines.limit, &lines.offset, ret_error)) < 0)
+        return result;
     result = store_query(tx, &rows, ret_error,
                          "SELECT id, revision FROM replicas WHERE deployment_id = ? ORDER BY created_at DESC, id", "t",
                          deployment.id);
     if (result < 0) return result;
     while ((result = store_next(rows, ret_error)) > 0) {
-        _cleanup_free_ char *path =
-            text_format("%s/logs/%s.log", call->controller->settings->state, store_text(rows, 0));
-        _cleanup_free_ char *text = fs_read_tail(path, LOG_TAIL_BYTES);
+        _cleanup_free_ char *text = replica_log_tail(call->controller, store_text(rows, 0));
         add_lines(&lines, store_text(rows, 0), store_number(rows, 1), text);
     }
     if (result < 0) return result;

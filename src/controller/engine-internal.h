@@ -86,6 +86,8 @@ int replica_row_delete(struct store_transaction *tx, const char *deployment_id, 
                        const char *task_id, const char *why, struct error **ret_error);
 /* Its row has gone: nobody can ask for its log any more (replica_logs.c). */
 void replica_log_remove(struct controller *controller, const char *replica_id);
+/* The last 256 KiB of it at most, whole lines, of the file that was set aside too. Caller frees. Blocking. */
+char *replica_log_tail(struct controller *controller, const char *replica_id);
 /* The logs of replicas without a row. At the start, before anything runs. */
 int replica_logs_remove_stale(struct controller *controller, struct store_transaction *tx, struct error **ret_error);
 /* Asks the target to have it, unless it is up. Any thread, outside transactions. */

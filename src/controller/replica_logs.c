@@ -11,9 +11,10 @@
 #include "controller/engine-internal.h"
 
 #define ID_LENGTH 36
+#define TAIL_BYTES 262144u
 
 void replica_log_remove(struct controller *controller, const char *replica_id) {
-    static const char *const endings[] = {"log", "log.1"};
+    static const char *const endings[] = {"log", "log.1", "log.new"};
     for (size_t i = 0; i < ARRAY_SIZE(endings); i++) {
         _cleanup_free_ char *path = text_format("%s/logs/%s.%s", controller->settings->state, replica_id, endings[i]);
         unlink(path);
@@ -34,4 +35,14 @@ int replica_logs_remove_stale(struct controller *controller, struct store_transa
     }
     if (folder) closedir(folder);
     return result < 0 ? result : 0;
+}
+
+char *replica_log_tail(struct controller *controller, const char *replica_id) {
+    _cleanup_free_ char *path = text_format("%s/logs/%s.log", controller->settings->state, replica_id);
+    _cleanup_free_ char *aside = text_format("%s.1", path);
+    _cleanup_free_ char *tail = fs_read_tail(path, TAIL_BYTES);
+    size_t size = strlen(tail);
+    _cleanup_free_ char *older = size < TAIL_BYTES / 2 ? fs_read_tail(aside, TAIL_BYTES - size) : text_copy("");
+    size_t older_size = strlen(older);
+    return text_format("%s%s%s", older, older_size && older[older_size - 1] != '\n' ? "\n" : "", tail);
 }
