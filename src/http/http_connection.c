@@ -46,6 +46,7 @@ static void free_connection(struct http_connection *connection) {
     buffer_clear(&connection->late);
     buffer_clear(&connection->body);
     buffer_clear(&connection->head);
+    http_tls_free(connection->tls);
     free(connection);
     http_server_connection_gone(server);
 }
@@ -99,7 +100,7 @@ size_t http_connection_buffered(const struct http_connection *connection) {
 static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_room) {
     struct http_connection *connection = handle->data;
     (void)suggested;
-    if (connection->step == HTTP_STEP_READ_HEAD) {
+    if (connection->step == HTTP_STEP_READ_HEAD && !connection->tls) {
         ret_room->base = http_message_room(&connection->message, &ret_room->len);
     } else {
         ret_room->base = connection->server->scratch;
@@ -108,11 +109,11 @@ static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_room) {
 }
 
 /* Whether what comes is of no interest any more. */
-static bool is_throwing_away(const struct http_connection *connection) {
+bool http_connection_is_deaf(const struct http_connection *connection) {
     return connection->step >= HTTP_STEP_DISCARD_BODY && !connection->keep_alive;
 }
 
-static void on_end_of_stream(struct http_connection *connection) {
+void http_connection_ended(struct http_connection *connection) {
     connection->is_gone = true;
     if (connection->step != HTTP_STEP_AWAIT_ANSWER && connection->step != HTTP_STEP_FLUSH)
         http_connection_kill(connection);
@@ -123,16 +124,20 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *room) {
     struct http_connection *connection = stream->data;
     if (!size) return;
     if (size == UV_EOF) {
-        on_end_of_stream(connection);
+        http_connection_ended(connection);
         return;
     }
     if (size < 0) {
         http_connection_kill(connection);
         return;
     }
+    if (connection->tls) {
+        http_connection_take_sealed(connection, room->base, (size_t)size);
+        return;
+    }
     if (room->base != connection->server->scratch) {
         http_message_received(&connection->message, (size_t)size);
-    } else if (!is_throwing_away(connection)) {
+    } else if (!http_connection_is_deaf(connection)) {
         connection->fresh = room->base;
         connection->fresh_size = (size_t)size;
     }
@@ -177,7 +182,7 @@ static enum http_event next_event(struct http_connection *connection) {
 
 /* What the read brought and no step took waits for its turn. */
 static void keep_fresh(struct http_connection *connection) {
-    if (connection->fresh_size && !is_throwing_away(connection) && !connection->is_dead) {
+    if (connection->fresh_size && !http_connection_is_deaf(connection) && !connection->is_dead) {
         buffer_consume(&connection->late, connection->late_used);
         connection->late_used = 0;
         if (!buffer_append(&connection->late, connection->fresh, connection->fresh_size))
@@ -282,7 +287,7 @@ void http_connection_expired(struct http_connection *connection) {
     else if (connection->step == HTTP_STEP_READ_BODY)
         http_connection_refuse(connection, 408, "the request body did not arrive in time");
     else
-        http_connection_kill(connection);
+        http_connection_close(connection);
     http_connection_run(connection);
 }
 
@@ -292,8 +297,9 @@ void http_connection_drain(struct http_connection *connection) {
     char byte;
     if (!uv_fileno(&connection->handle.any, &descriptor) && recv(descriptor, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
         return; /* a request has come: it is answered */
+    if (connection->tls && http_tls_has_part(connection->tls)) return;
     if (connection->has_served)
-        http_connection_kill(connection);
+        http_connection_close(connection);
     else if (!connection->deadline_ms || connection->deadline_ms > http_server_now(connection->server) + DRAIN_FRESH_MS)
         http_connection_set_deadline(connection, DRAIN_FRESH_MS);
 }
@@ -376,6 +382,7 @@ static void fill_request(struct http_connection *connection) {
     request->received_us = clock_monotonic_us();
     request->peer = connection->peer;
     request->local = connection->is_local;
+    request->tls = connection->tls;
 }
 
 /* What the head says about the connection. Returns a status to refuse with, or 0. */
@@ -526,11 +533,9 @@ static void on_shut_down(uv_shutdown_t *shutdown, int status) {
     if (status < 0) http_connection_kill(connection);
 }
 
-static void say_goodbye(struct http_connection *connection) {
-    /* Closing a socket with unread bytes resets it, which can take the answer from the client's hands. */
-    bool is_quiet = connection->is_input_done && connection->will_close && !http_connection_buffered(connection);
-    if (connection->is_gone || is_quiet ||
-        uv_shutdown(&connection->shutdown, &connection->handle.stream, on_shut_down) < 0) {
+void http_connection_linger(struct http_connection *connection) {
+    connection->keep_alive = false;
+    if (uv_shutdown(&connection->shutdown, &connection->handle.stream, on_shut_down) < 0) {
         http_connection_kill(connection);
         return;
     }
@@ -538,9 +543,19 @@ static void say_goodbye(struct http_connection *connection) {
     http_connection_set_deadline(connection, connection->is_input_done ? FAREWELL_MS : LINGER_MS);
 }
 
+static void say_goodbye(struct http_connection *connection) {
+    /* Closing a socket with unread bytes resets it, which can take the answer from the client's hands. */
+    bool is_quiet = connection->is_input_done && connection->will_close && !http_connection_buffered(connection);
+    http_connection_end_tls(connection);
+    if (connection->is_gone || is_quiet)
+        http_connection_kill(connection);
+    else
+        http_connection_linger(connection);
+}
+
 static bool step_flush(struct http_connection *connection) {
     if (connection->output.failure) http_connection_kill(connection);
-    if (connection->is_dead || connection->output.first) return false;
+    if (connection->is_dead || !http_output_is_empty(&connection->output)) return false;
     bool is_over = !connection->keep_alive || http_connection_must_close(connection) ||
                    (connection->is_gone && !http_connection_buffered(connection));
     if (is_over) {

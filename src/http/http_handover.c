@@ -12,8 +12,8 @@
 
 static bool can_leave(const struct http_connection *connection) {
     return connection->server->take && connection->step == HTTP_STEP_READ_HEAD && !connection->message.size &&
-           !http_connection_buffered(connection) && !connection->output.first && !connection->is_gone &&
-           !connection->is_dead && !connection->is_running;
+           !http_connection_buffered(connection) && http_output_is_empty(&connection->output) && !connection->tls &&
+           !connection->is_gone && !connection->is_dead && !connection->is_running;
 }
 
 /* libuv closes the descriptors that it has; a copy is what goes on. */
@@ -55,7 +55,12 @@ int http_server_adopt(struct http_server *server, int descriptor, struct error *
                                descriptor);
     }
     fcntl(descriptor, F_SETFD, FD_CLOEXEC);
-    const struct http_door door = {.is_local = peer.any.sa_family == AF_UNIX};
+    bool is_local = peer.any.sa_family == AF_UNIX;
+    if (!is_local && server->tls) { /* who is asked for TLS now shall not go on without */
+        close(descriptor);
+        return 0;
+    }
+    const struct http_door door = {.is_local = is_local};
     struct http_connection *connection = http_connection_open(server, descriptor, &peer, &door);
     if (!connection->is_dead) settle(connection);
     return 0;

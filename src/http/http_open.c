@@ -45,6 +45,7 @@ struct http_connection *http_connection_open(struct http_server *server, int des
     http_server_connection_opened(connection);
     int result = open_handle(connection, descriptor, is_unix);
     http_output_init(&connection->output, &connection->handle.stream, http_connection_progressed);
+    if (door->tls) connection->output.tls = connection->tls = http_tls_new(door->tls);
     if (result < 0) {
         close(descriptor);
         http_connection_kill(connection);

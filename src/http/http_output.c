@@ -9,13 +9,14 @@
 #define PARTS_MAXIMUM 4
 #define IN_FLIGHT_MAXIMUM 16
 #define NODE_ROOM (16 * 1024)
+#define SEAL_AT_ONCE (64 * 1024) /* what is encrypted before the kernel is asked whether it takes it */
 
 struct http_output_node {
     struct http_output_node *next;
     const char *bytes;
     size_t size;
     size_t room; /* more bytes that `own` could take */
-    bool is_in_flight;
+    bool is_in_flight; /* with libuv, or encrypted in part */
     struct http_lent lent;
     char own[];
 };
@@ -40,7 +41,12 @@ static void pop(struct http_output *output) {
 
 void http_output_clear(struct http_output *output) {
     while (output->first) pop(output);
+    buffer_clear(&output->sealed);
     output->in_flight = 0;
+}
+
+bool http_output_is_empty(const struct http_output *output) {
+    return !output->first && !output->in_flight;
 }
 
 static void push(struct http_output *output, struct http_output_node *node) {
@@ -111,9 +117,96 @@ static size_t send_at_once(struct http_output *output, const uv_buf_t *parts, un
     return result < 0 ? 0 : (size_t)result;
 }
 
+/* ---- TLS ----------------------------------------------------------------- */
+
+static void on_sealed_written(uv_write_t *write, int status) {
+    struct http_output *output = write->data;
+    output->waiting -= output->sealed.size;
+    output->sealed.size = 0;
+    output->in_flight = 0;
+    if (status < 0 && !output->failure) output->failure = status;
+    if (status == UV_ECANCELED) return;
+    http_output_flush(output);
+    output->on_progress(output);
+}
+
+/* Gives the kernel what is encrypted; what it does not take is left to libuv. */
+static void write_made(struct http_output *output) {
+    struct buffer *made = http_tls_made(output->tls);
+    uv_buf_t part = {.base = made->bytes, .len = made->size};
+    int written = uv_try_write(output->stream, &part, 1);
+    if (written < 0 && written != UV_EAGAIN) {
+        output->failure = written;
+        return;
+    }
+    buffer_consume(made, written < 0 ? 0 : (size_t)written);
+    if (!made->size) return;
+    struct buffer spare = output->sealed;
+    output->sealed = *made;
+    *made = (struct buffer){.bytes = spare.bytes, .capacity = spare.capacity, .maximum = output->sealed.maximum};
+    part = (uv_buf_t){.base = output->sealed.bytes, .len = output->sealed.size};
+    output->write.data = output;
+    output->in_flight = 1;
+    output->waiting += output->sealed.size;
+    int result = uv_write(&output->write, output->stream, &part, 1, on_sealed_written);
+    if (result == 0) return;
+    output->in_flight = 0;
+    output->failure = result;
+}
+
+/* Encrypts a part of what waits. */
+static void seal_waiting(struct http_output *output) {
+    for (size_t room = SEAL_AT_ONCE; output->first && room && !output->failure;) {
+        struct http_output_node *node = output->first;
+        uv_buf_t part = {.base = (char *)node->bytes, .len = node->size < room ? node->size : room};
+        if (!http_tls_seal(output->tls, &part, 1)) output->failure = UV_EPROTO;
+        node->bytes += part.len;
+        node->size -= part.len;
+        node->is_in_flight = true;
+        output->waiting -= part.len;
+        room -= part.len;
+        if (!node->size) pop(output);
+    }
+}
+
+void http_output_flush(struct http_output *output) {
+    while (!output->in_flight && !output->failure) {
+        if (!http_tls_made(output->tls)->size) seal_waiting(output);
+        if (output->failure || !http_tls_made(output->tls)->size) return;
+        write_made(output);
+    }
+}
+
+/* How much of the parts is encrypted and out of the way: all of short ones, of long ones what the kernel takes. */
+static size_t seal_at_once(struct http_output *output, const uv_buf_t *parts, unsigned count) {
+    if (!http_output_is_empty(output)) return 0;
+    size_t total = 0, done = 0;
+    for (unsigned i = 0; i < count; i++) total += parts[i].len;
+    if (total <= SEAL_AT_ONCE) {
+        if (!http_tls_seal(output->tls, parts, count)) output->failure = UV_EPROTO;
+        http_output_flush(output);
+        return total;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        for (size_t at = 0; at < parts[i].len; at += SEAL_AT_ONCE) {
+            if (output->in_flight || output->failure) return done;
+            size_t rest = parts[i].len - at;
+            const uv_buf_t piece = {.base = parts[i].base + at, .len = rest < SEAL_AT_ONCE ? rest : SEAL_AT_ONCE};
+            if (!http_tls_seal(output->tls, &piece, 1)) output->failure = UV_EPROTO;
+            http_output_flush(output);
+            done += piece.len;
+        }
+    }
+    return done;
+}
+
+/* ---- sending ------------------------------------------------------------- */
+
 void http_output_send(struct http_output *output, const uv_buf_t *parts, unsigned count, const struct http_lent *lent) {
     assert(count <= PARTS_MAXIMUM);
-    size_t sent = output->failure ? 0 : send_at_once(output, parts, count);
+    size_t sent = output->failure ? 0
+                  : output->tls   ? seal_at_once(output, parts, count)
+                                  : send_at_once(output, parts, count);
     bool is_lent_queued = false;
     for (unsigned i = 0; i < count && !output->failure; i++) {
         size_t skip = sent < parts[i].len ? sent : parts[i].len;
@@ -127,5 +220,5 @@ void http_output_send(struct http_output *output, const uv_buf_t *parts, unsigne
         }
     }
     if (lent && !is_lent_queued && lent->free_memory) lent->free_memory(lent->memory);
-    if (!output->failure && output->first && !output->in_flight) write_waiting(output);
+    if (!output->failure && output->first && !output->in_flight && !output->tls) write_waiting(output);
 }

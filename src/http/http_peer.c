@@ -88,8 +88,8 @@ static size_t buffered(const struct http_peer *peer) {
 
 static void take_end(struct http_peer *peer) {
     struct http_call *call = peer->call;
-    bool is_reusable = llhttp_should_keep_alive(&peer->message.parser) && call->is_body_done && !peer->output.first &&
-                       !peer->output.failure && !buffered(peer);
+    bool is_reusable = llhttp_should_keep_alive(&peer->message.parser) && call->is_body_done &&
+                       http_output_is_empty(&peer->output) && !peer->output.failure && !buffered(peer);
     detach(peer);
     if (is_reusable) {
         peer->was_used = true;

@@ -17,12 +17,14 @@ struct http_listener;
 
 /* By which door a connection comes. */
 struct http_door {
+    struct http_tls_context *tls; /* http_server_listen_tls() */
     bool is_local; /* http_server_listen_local() */
 };
 
 struct http_server {
     struct http_server_config config;
     char *server_name;
+    struct http_tls_context *tls; /* of http_server_listen_tls(), or NULL */
     struct http_link listeners;
     struct http_link idle; /* kept-alive connections without a byte of a next request, the longest idle first */
     struct http_link busy;
@@ -64,6 +66,7 @@ struct http_connection {
     struct http_server *server;
     union http_handle handle;
     uv_shutdown_t shutdown;
+    struct http_tls *tls; /* NULL: plain */
     struct http_message message;
     struct http_output output;
     struct http_later_item later;
@@ -120,7 +123,7 @@ static inline struct http_connection *http_connection_of(const struct http_reque
 
 /* Whether it closes after its answer because the server ends. */
 static inline bool http_connection_must_close(const struct http_connection *connection) {
-    return connection->server->is_draining && !connection->server->take;
+    return connection->server->is_draining && (!connection->server->take || connection->tls);
 }
 
 /* ---- http_open.c ---- */
@@ -136,7 +139,23 @@ bool http_connection_leave(struct http_connection *connection);
 /* The same from the loop, if it is still idle then. */
 void http_connection_leave_soon(struct http_connection *connection);
 
+/* ---- http_secure.c ---- */
+
+/* Received bytes of a connection over TLS: decrypts them and goes on with what they are. */
+void http_connection_take_sealed(struct http_connection *connection, const char *bytes, size_t size);
+/* Says over TLS, as far as the socket takes it, that nothing follows; does nothing on a plain connection. */
+void http_connection_end_tls(struct http_connection *connection);
+/* Closes one that waits for its client: the end is no accident. */
+void http_connection_close(struct http_connection *connection);
+
 /* ---- http_connection.c ---- */
+
+/* The client sends nothing more. */
+void http_connection_ended(struct http_connection *connection);
+/* What comes is of no interest any more. */
+bool http_connection_is_deaf(const struct http_connection *connection);
+/* Says goodbye behind what was written, and reads on for a moment, so that the client gets to see it. */
+void http_connection_linger(struct http_connection *connection);
 
 /* Without a handle yet; stands in no list. */
 struct http_connection *http_connection_new(struct http_server *server);

@@ -59,6 +59,7 @@ struct http_server *http_server_new(const struct http_server_config *config) {
 void http_server_maybe_free(struct http_server *server) {
     if (!server->is_closing || server->open_handles || server->connections) return;
     if (server->reserve >= 0) close(server->reserve);
+    http_tls_context_free(server->tls);
     free(server->server_name);
     free(server);
 }
@@ -238,7 +239,7 @@ static bool is_client_waiting(const struct http_server *server) {
 static void make_room(struct http_server *server) {
     if (http_link_is_alone(&server->idle) || !is_client_waiting(server)) return;
     struct http_connection *connection = CONTAINER_OF(server->idle.next, struct http_connection, link);
-    if (!connection->is_dead) http_connection_kill(connection);
+    if (!connection->is_dead) http_connection_close(connection);
 }
 
 void http_server_make_room_for(struct http_connection *connection) {
@@ -246,7 +247,7 @@ void http_server_make_room_for(struct http_connection *connection) {
     size_t maximum = server->config.limits.connections_maximum;
     struct http_link *longest = server->idle.next;
     if (!maximum || server->connections <= maximum || longest == &server->idle || longest == &connection->link) return;
-    http_connection_kill(CONTAINER_OF(longest, struct http_connection, link));
+    http_connection_close(CONTAINER_OF(longest, struct http_connection, link));
 }
 
 void http_server_update_accepting(struct http_server *server) {
@@ -304,6 +305,13 @@ static int listen_by(struct http_server *server, int descriptor, const struct ht
 
 int http_server_listen(struct http_server *server, int descriptor, struct error **ret_error) {
     return listen_by(server, descriptor, &(struct http_door){0}, ret_error);
+}
+
+int http_server_listen_tls(struct http_server *server, int descriptor, struct http_tls_context *tls,
+                           struct error **ret_error) {
+    assert(!server->tls);
+    server->tls = tls;
+    return listen_by(server, descriptor, &(struct http_door){.tls = tls}, ret_error);
 }
 
 int http_server_listen_local(struct http_server *server, int descriptor, struct error **ret_error) {

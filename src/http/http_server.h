@@ -18,6 +18,7 @@
 #include <uv.h>
 
 #include "http/http.h"
+#include "http/http_tls.h"
 
 enum http_body_mode {
     HTTP_BODY_WHOLE, /* on_request comes when all of it is in request->body */
@@ -84,6 +85,10 @@ struct http_server;
 struct http_server *http_server_new(const struct http_server_config *config);
 /* Accepts on a listening socket; takes the descriptor. */
 int http_server_listen(struct http_server *server, int descriptor, struct error **ret_error);
+/* The same over TLS; takes the context, too (freed with the server), and one only. A client whose first bytes are a
+ * plain request is told so in plain; the handshake must be over within the time for a head. */
+int http_server_listen_tls(struct http_server *server, int descriptor, struct http_tls_context *tls,
+                           struct error **ret_error);
 /* The same on a unix socket that only the service's own user and root may use: of each connection the kernel is asked
  * whose it is (SO_PEERCRED). Their requests are `local`; anyone else's are answered 403 and closed before the handler
  * sees them. */
