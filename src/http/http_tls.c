@@ -21,8 +21,6 @@ static const char *reason_of_failure(void) {
     unsigned long code = ERR_peek_error();
     if (ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE)
         return "it has no such thing in PEM";
-    if (ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_BAD_PASSWORD_READ)
-        return "it is encrypted, and nobody is here to ask for its password";
     const char *reason = code ? ERR_reason_error_string(code) : NULL;
     return reason ? reason : "OpenSSL does not say why";
 }
@@ -41,12 +39,13 @@ static int check_readable(const char *setting, const char *path, struct error **
 
 /* ---- the files ----------------------------------------------------------- */
 
-static int no_password(char *room, int size, int is_writing, void *context) {
+/* Nobody is here to be asked; that it was wanted is remembered. */
+static int give_no_password(char *room, int size, int is_writing, void *was_asked) {
     (void)room;
     (void)size;
     (void)is_writing;
-    (void)context;
-    return -1;
+    if (was_asked) *(bool *)was_asked = true;
+    return 0;
 }
 
 static int read_certificate(SSL_CTX *ssl, const char *path, struct error **ret_error) {
@@ -58,7 +57,16 @@ static int read_certificate(SSL_CTX *ssl, const char *path, struct error **ret_e
 static int read_key(SSL_CTX *ssl, const struct http_tls_files *files, struct error **ret_error) {
     int result = check_readable("tls_key", files->key, ret_error);
     if (result < 0) return result;
+    bool was_asked = false;
+    SSL_CTX_set_default_passwd_cb_userdata(ssl, &was_asked);
     bool is_taken = SSL_CTX_use_PrivateKey_file(ssl, files->key, SSL_FILETYPE_PEM) == 1;
+    SSL_CTX_set_default_passwd_cb_userdata(ssl, NULL);
+    if (was_asked) {
+        ERR_clear_error();
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "tls_key: %s is encrypted, and a service cannot be asked for its password: decrypt it",
+                         files->key);
+    }
     bool is_other = !is_taken && ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_X509; /* it can be read and does not fit */
     if (!is_taken && !is_other) return refuse("tls_key", files->key, ret_error);
     if (!is_other && SSL_CTX_check_private_key(ssl) == 1) return 0;
@@ -79,6 +87,7 @@ static int read_client_ca(SSL_CTX *ssl, const char *path, struct error **ret_err
 }
 
 static int read_files(SSL_CTX *ssl, const struct http_tls_files *files, struct error **ret_error) {
+    SSL_CTX_set_default_passwd_cb(ssl, give_no_password);
     int result = read_certificate(ssl, files->certificate, ret_error);
     if (!result) result = read_key(ssl, files, ret_error);
     if (!result && files->client_ca && *files->client_ca) result = read_client_ca(ssl, files->client_ca, ret_error);
@@ -106,7 +115,6 @@ static bool set_terms(SSL_CTX *ssl) {
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF); /* tickets: what a session needs stays with the client */
     SSL_CTX_set_alpn_select_cb(ssl, choose_protocol, NULL);
-    SSL_CTX_set_default_passwd_cb(ssl, no_password);
     return SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) == 1 && SSL_CTX_set_cipher_list(ssl, SUITES) == 1 &&
            SSL_CTX_set_num_tickets(ssl, 1) == 1 && SSL_CTX_set_session_id_context(ssl, name, sizeof name - 1) == 1;
 }

@@ -112,6 +112,11 @@ static const struct http_handler handler = {.on_head = on_head,
 /* ---- life ---------------------------------------------------------------- */
 
 void http_fixture_start(struct http_fixture *fixture, const struct http_limits *limits) {
+    http_fixture_start_tls(fixture, limits, NULL);
+}
+
+void http_fixture_start_tls(struct http_fixture *fixture, const struct http_limits *limits,
+                            struct http_tls_context *tls) {
     *fixture = (struct http_fixture){0};
     assert_int_equal(uv_loop_init(&fixture->loop), 0);
     const struct http_server_config config = {
@@ -125,7 +130,10 @@ void http_fixture_start(struct http_fixture *fixture, const struct http_limits *
     assert_int_equal(getsockname(descriptor, (struct sockaddr *)&name, &size), 0);
     fixture->port = ntohs(name.sin_port);
     snprintf(fixture->address, sizeof fixture->address, "127.0.0.1:%d", fixture->port);
-    assert_int_equal(http_server_listen(fixture->server, descriptor, &error), 0);
+    if (tls)
+        assert_int_equal(http_server_listen_tls(fixture->server, descriptor, tls, &error), 0);
+    else
+        assert_int_equal(http_server_listen(fixture->server, descriptor, &error), 0);
 }
 
 void http_fixture_turn(struct http_fixture *fixture) {

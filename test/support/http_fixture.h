@@ -38,6 +38,9 @@ struct http_fixture {
  *   /small-body      lowers the body's ceiling to 10 bytes */
 extern const struct http_limits http_fixture_limits; /* generous */
 void http_fixture_start(struct http_fixture *fixture, const struct http_limits *limits);
+/* The same over TLS; takes the context. */
+void http_fixture_start_tls(struct http_fixture *fixture, const struct http_limits *limits,
+                            struct http_tls_context *tls);
 /* Closes all, runs the loop to its end, and fails when a handle is left. */
 void http_fixture_stop(struct http_fixture *fixture);
 
