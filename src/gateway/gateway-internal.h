@@ -41,6 +41,13 @@ enum gateway_phase {
     GATEWAY_ENDED,
 };
 
+/* gateway_openapi.c: made when it is first asked for. */
+struct gateway_description {
+    char *json; /* NULL: not made yet */
+    size_t size;
+    char etag[35];
+};
+
 struct gateway {
     struct gateway_config config;
     const struct settings *settings;
@@ -66,6 +73,7 @@ struct gateway {
 
     char id_prefix[17]; /* of request ids that are made here */
     uint64_t id_count;
+    struct gateway_description description;
     struct http_header *headers; /* scratch, refilled for each request and answer */
     size_t header_capacity;
     struct exchange *spare; /* finished ones for the next requests, linked by `next_spare` */
@@ -224,6 +232,8 @@ void gateway_free_spare_exchanges(struct gateway *gateway);
 
 /* The body in the shape of the family that the path belongs to; the caller frees. */
 char *gateway_write_error(const char *path, const struct error *error, const char **ret_content_type, size_t *ret_size);
+/* The name of that shape in openapi_schemas.def. */
+const char *gateway_error_schema(const char *path);
 /* Answers with the error, in the shape of the family that the path belongs to, and ends the exchange. Takes it. */
 void exchange_fail(struct exchange *exchange, struct error *error);
 void exchange_fail_with(struct exchange *exchange, enum error_class class, int status, const char *format, ...)

@@ -8,6 +8,7 @@
  *   gateway_exchange.c     one request from head to end; the server's handler
  *   gateway_dispatch.c     method and path to a route of http/routes.def; gateway_auth.c asks for the token
  *   gateway_v2.c gateway_openai.c gateway_own.c gateway_control.c gateway_openapi.c   what each route does
+ *   gateway_openapi_schema.c gateway_openapi_operation.c    what /openapi.json is made of
  *   gateway_proxy.c        a data request's steps: body, routes, queue, replica, again
  *   gateway_relay.c        to a replica or the controller and back, with gateway_headers.c
  *   gateway_collections.c  the collections: opened when first asked for, each with its pair (gateway_pair.c)
@@ -220,6 +221,7 @@ void gateway_free(struct gateway *gateway) {
     gateway_dispatch_free(gateway->dispatch);
     gateway_free_spare_exchanges(gateway);
     if (!gateway->was_serving) close(gateway->config.listener);
+    free(gateway->description.json);
     free(gateway->headers);
     free(gateway);
 }

@@ -12,6 +12,7 @@
 struct shape {
     const char *prefix; /* of the path: a whole segment */
     const char *content_type;
+    const char *schema; /* in openapi_schemas.def */
     void (*write)(yyjson_mut_doc *document, yyjson_mut_val *root, const struct error *error);
 };
 
@@ -64,10 +65,10 @@ static void write_openai(yyjson_mut_doc *document, yyjson_mut_val *root, const s
 }
 
 static const struct shape shapes[] = {
-    {"/v2", "application/json", write_v2},
-    {"/v1/embeddings", "application/json", write_openai},
-    {"/v1/models", "application/json", write_openai},
-    {"", "application/problem+json", write_problem},
+    {"/v2", "application/json", "InferenceError", write_v2},
+    {"/v1/embeddings", "application/json", "OpenAIError", write_openai},
+    {"/v1/models", "application/json", "OpenAIError", write_openai},
+    {"", "application/problem+json", "Problem", write_problem},
 };
 
 static const struct shape *shape_of(const char *path) {
@@ -76,6 +77,10 @@ static const struct shape *shape_of(const char *path) {
         if (!size) return &shapes[i];
         if (!strncmp(path, shapes[i].prefix, size) && strchr("/?", path[size])) return &shapes[i];
     }
+}
+
+const char *gateway_error_schema(const char *path) {
+    return shape_of(path)->schema;
 }
 
 char *gateway_write_error(const char *path, const struct error *error, const char **ret_content_type,

@@ -289,7 +289,7 @@ static void the_description_has_every_route_once(void **state) {
     }
     assert_int_equal(operations, gateway_endpoint_count);
     yyjson_val *infer = yyjson_obj_get(yyjson_obj_get(paths, "/v2/models/{model}/versions/{version}/infer"), "post");
-    assert_int_equal(yyjson_arr_size(yyjson_obj_get(infer, "parameters")), 2);
+    assert_int_equal(yyjson_arr_size(yyjson_obj_get(infer, "parameters")), 3); /* model, version, and a header */
 }
 
 /* ---- the access log ------------------------------------------------------------------------ */
