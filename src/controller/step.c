@@ -50,6 +50,7 @@ const char *const *step_pipeline(const struct task *task) {
 void step_state_clear(struct step_state *state) {
     free(state->digest);
     free(state->resolved_uri);
+    free(state->fingerprint);
     free(state->note);
     free(state->ending);
     free(state->work_json);
@@ -72,6 +73,7 @@ void step_state_read(const struct task *task, struct step_state *ret_state) {
     *ret_state = (struct step_state){
         .digest = read_text(root, "digest"),
         .resolved_uri = read_text(root, "resolved_uri"),
+        .fingerprint = read_text(root, "fingerprint"),
         .size_bytes = read_number(root, "size_bytes"),
         .file_count = read_number(root, "file_count"),
         .present = yyjson_get_bool(yyjson_obj_get(root, "present")),
@@ -104,6 +106,7 @@ char *step_state_as_json(const struct step_state *state) {
     yyjson_mut_doc_set_root(document, root);
     json_add_text(document, root, "digest", state->digest);
     json_add_text(document, root, "resolved_uri", state->resolved_uri);
+    json_add_text(document, root, "fingerprint", state->fingerprint);
     add_number(document, root, "size_bytes", state->size_bytes);
     add_number(document, root, "file_count", state->file_count);
     add_flag(document, root, "present", state->present);

@@ -1,5 +1,6 @@
 /* fetch: the URI is resolved and its files are copied into the task's private folder. A kill in it leaves half a
- * folder, which the next run empties (packages->begin). A package: URI of a package that is here needs nothing fetched.
+ * folder, which the next run empties (packages->begin). Nothing is fetched of a package: URI, nor of a source whose
+ * fingerprint tells that its package is here already.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,54 @@ static int use_present(struct step_run *run, const char *digest, struct step_sta
     return result;
 }
 
+/* The package that was made of the same source before, or NULL. */
+static int find_known(struct step_run *run, const struct registry_resolution *resolution, char **ret_digest,
+                      struct error **ret_error) {
+    if (!resolution->fingerprint) return 0;
+    _cleanup_transaction_ struct store_transaction *tx = NULL;
+    _cleanup_rows_ struct store_rows *rows = NULL;
+    int result = store_begin(run->controller->store, &tx, ret_error);
+    if (result < 0 ||
+        (result = store_query(tx, &rows, ret_error, "SELECT digest FROM package_sources WHERE fingerprint = ?", "t",
+                              resolution->fingerprint)) < 0 ||
+        (result = store_next(rows, ret_error)) <= 0)
+        return result;
+    *ret_digest = text_copy(store_text(rows, 0));
+    return 0;
+}
+
+/* 1: its package is here and used; 0: it is to be fetched. One that was removed meanwhile is fetched again. */
+static int use_known(struct step_run *run, const struct registry_resolution *resolution, struct step_state *state,
+                     struct error **ret_error) {
+    _cleanup_free_ char *digest = NULL;
+    int result = find_known(run, resolution, &digest, ret_error);
+    if (result < 0 || !digest) return result;
+    struct error *error = NULL;
+    result = use_present(run, digest, state, &error);
+    if (!result) return 1;
+    if (error && error->class == ERROR_MODEL_REGISTRY) {
+        error_free(error);
+        step_state_clear(state);
+        return 0;
+    }
+    *ret_error = error;
+    return result;
+}
+
+/* What was fetched is what the fingerprint names when the source still has it afterwards. */
+static int keep_fingerprint(struct step_run *run, const struct registry_ops *registry,
+                            const struct registry_context *context, const char *uri,
+                            const struct registry_resolution *before, struct step_state *state,
+                            struct error **ret_error) {
+    if (!before->fingerprint) return 0;
+    __attribute__((cleanup(registry_resolution_clear))) struct registry_resolution after = {0};
+    int result = registry->resolve(context, uri, &after, ret_error);
+    if (result < 0) return result;
+    if (!text_equal(before->fingerprint, after.fingerprint)) return 0;
+    state->fingerprint = text_copy(before->fingerprint);
+    return record(run, state, NULL, ret_error);
+}
+
 static int fetch_files(struct step_run *run, const char *uri, struct step_state *state, struct error **ret_error) {
     struct controller *controller = run->controller;
     struct progress progress = {.run = run, .began_ms = clock_monotonic_ms()};
@@ -98,7 +147,9 @@ static int fetch_files(struct step_run *run, const char *uri, struct step_state 
     const struct registry_ops *registry = NULL;
     __attribute__((cleanup(registry_resolution_clear))) struct registry_resolution resolution = {0};
     int result = registry_find(uri, &registry, ret_error);
-    if (result < 0 || (result = registry->resolve(&context, uri, &resolution, ret_error)) < 0) return result;
+    if (result < 0 || (result = registry->resolve(&context, uri, &resolution, ret_error)) < 0 ||
+        (result = use_known(run, &resolution, state, ret_error)) != 0)
+        return result < 0 ? result : 0;
     state->resolved_uri = text_copy(resolution.resolved_uri);
     state->size_bytes = (int64_t)resolution.size_bytes;
     state->file_count = (int64_t)resolution.file_count;
@@ -110,7 +161,7 @@ static int fetch_files(struct step_run *run, const char *uri, struct step_state 
     result = registry->fetch(&context, &resolution, folder, ret_error);
     /* What a full disk holds of it would stand in the way of recording that the disk is full. */
     if (result < 0) controller->packages->abandon(controller->package_store, run->task.id);
-    return result;
+    return result < 0 ? result : keep_fingerprint(run, registry, &context, uri, &resolution, state, ret_error);
 }
 
 int step_fetch(struct step_run *run, struct error **ret_error) {

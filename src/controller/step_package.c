@@ -26,6 +26,19 @@ static int record_package(struct store_transaction *tx, const struct step_state 
         "tiiii", state->digest, state->size_bytes, state->file_count, now, now);
 }
 
+/* From now on the same source is known without fetching it; what is known of packages that have gone is forgotten. */
+static int record_source(struct store_transaction *tx, const struct step_state *state, struct error **ret_error) {
+    int result = store_run(tx, NULL, ret_error,
+                           "DELETE FROM package_sources WHERE NOT EXISTS (SELECT 1 FROM packages p WHERE p.digest = "
+                           "package_sources.digest)",
+                           "");
+    if (result < 0 || !state->fingerprint) return result;
+    return store_run(tx, NULL, ret_error,
+                     "INSERT INTO package_sources (fingerprint, digest, seen_at) VALUES (?, ?, ?) "
+                     "ON CONFLICT (fingerprint) DO UPDATE SET digest = excluded.digest, seen_at = excluded.seen_at",
+                     "tti", state->fingerprint, state->digest, clock_wall_ms());
+}
+
 static int record_revision(struct store_transaction *tx, struct step_run *run, const struct step_state *state,
                            struct error **ret_error) {
     const struct task *task = &run->task;
@@ -63,11 +76,11 @@ int step_package(struct step_run *run, struct error **ret_error) {
     int result = state.present ? 0 : publish(run, &state, ret_error);
     if (result < 0) return error_wrap(ret_error, "package sha256:%s", state.digest);
     _cleanup_free_ char *size = text_size((uint64_t)state.size_bytes);
-    _cleanup_free_ char *words =
-        text_format("package sha256:%s, %s in %lld files", state.digest, size, (long long)state.file_count);
+    _cleanup_free_ char *words = text_format("package sha256:%s, %s in %lld files%s", state.digest, size,
+                                             (long long)state.file_count, state.present ? "; it was here" : "");
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     if ((result = step_begin(run, &tx, ret_error)) < 0 || (result = check_encoder(run, tx, &state, ret_error)) < 0 ||
-        (result = record_package(tx, &state, ret_error)) < 0 ||
+        (result = record_package(tx, &state, ret_error)) < 0 || (result = record_source(tx, &state, ret_error)) < 0 ||
         (result = record_revision(tx, run, &state, ret_error)) < 0 ||
         (result = event_add(tx, "package", run->task.deployment_id, run->task.id, words, NULL, ret_error)) < 0)
         return result;

@@ -25,6 +25,7 @@ const char *const *step_pipeline(const struct task *task);
 /* A task's durable working memory. All owned. */
 struct step_state {
     char *digest, *resolved_uri; /* fetch, verify */
+    char *fingerprint; /* of the source, when it was the same before and after it was fetched */
     int64_t size_bytes, file_count;
     bool present; /* the package was there already: nothing to fetch */
     int64_t generation; /* of the last change of routes that this task made; 0: none */

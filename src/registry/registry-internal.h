@@ -38,5 +38,8 @@ int registry_check_names(const struct registry_context *context, const char *pat
 int registry_fail_source(struct error **ret_error, int errno_value, const char *path);
 int registry_check_canceled(const struct registry_context *context, struct error **ret_error);
 
+/* Of files that are in their final order. */
+void registry_set_fingerprint(struct registry_resolution *resolution);
+
 int registry_file_fetch(const struct registry_context *context, const struct registry_resolution *resolution,
                         const char *folder, struct error **ret_error);

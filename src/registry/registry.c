@@ -1,10 +1,11 @@
-#include "registry/registry.h"
+#include "registry/registry-internal.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "base/digest.h"
 #include "base/memory.h"
 #include "base/text.h"
 
@@ -51,9 +52,25 @@ void registry_resolution_clear(struct registry_resolution *resolution) {
     for (size_t i = 0; i < resolution->file_count; i++) {
         free(resolution->files[i].path);
         free(resolution->files[i].sha256);
+        free(resolution->files[i].identity);
     }
     free(resolution->files);
     free(resolution->resolved_uri);
     free(resolution->location);
+    free(resolution->fingerprint);
     *resolution = (struct registry_resolution){0};
+}
+
+void registry_set_fingerprint(struct registry_resolution *resolution) {
+    for (size_t i = 0; i < resolution->file_count; i++)
+        if (!resolution->files[i].identity) return;
+    struct digest *digest = digest_new();
+    for (size_t i = 0; i < resolution->file_count; i++) {
+        const struct registry_file *file = &resolution->files[i];
+        digest_update(digest, file->path, strlen(file->path) + 1);
+        digest_update(digest, file->identity, strlen(file->identity) + 1);
+    }
+    char hex[DIGEST_HEX_SIZE];
+    digest_finish(digest, hex);
+    resolution->fingerprint = text_copy(hex);
 }

@@ -15,6 +15,8 @@
  *   - A file with several names (hard links) is taken when all of them lie inside the roots; otherwise it is refused,
  * since whoever can write to the model's folder could give a name in it to a file from elsewhere.
  *   - Devices, pipes and sockets are refused. ".git" and ".cache" are left out.
+ *   - A file's identity is its device, inode, size and times of change. One that changed within the last three seconds
+ * has none: it could change again without its time telling.
  *   - What was resolved is what is fetched: a file that is gone or changed between is MODEL_REGISTRY, transient.
  */
 #pragma once
@@ -29,6 +31,7 @@ struct registry_file {
     char *path; /* relative, '/'-separated, no "..", not empty */
     uint64_t size_bytes;
     char *sha256; /* hex, or NULL when the source does not know it */
+    char *identity; /* what would be another if its bytes were: the back-end's own; NULL when nothing tells */
 };
 
 struct registry_resolution {
@@ -37,6 +40,9 @@ struct registry_resolution {
     struct registry_file *files;
     size_t file_count;
     uint64_t size_bytes;
+    /* Hex; what has the same fingerprint later has the same bytes, so that it need not be fetched again. NULL when a
+     * file has no identity. */
+    char *fingerprint;
 };
 void registry_resolution_clear(struct registry_resolution *resolution);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "registry/registry-internal.h"
@@ -41,6 +42,22 @@ static bool is_left_out(const char *name) {
     return false;
 }
 
+#define AT_REST_MS 3000 /* above what any file system's clock is coarse by */
+
+static int64_t time_ms(struct timespec time) {
+    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+/* A file that is written again within its clock's tick keeps its times: only one that rests is known by them. */
+static char *identity_of(const struct stat *status) {
+    int64_t at_rest_since = clock_wall_ms() - AT_REST_MS;
+    if (time_ms(status->st_mtim) > at_rest_since || time_ms(status->st_ctim) > at_rest_since) return NULL;
+    return text_format("%llu %llu %lld %lld.%09ld %lld.%09ld", (unsigned long long)status->st_dev,
+                       (unsigned long long)status->st_ino, (long long)status->st_size,
+                       (long long)status->st_mtim.tv_sec, status->st_mtim.tv_nsec, (long long)status->st_ctim.tv_sec,
+                       status->st_ctim.tv_nsec);
+}
+
 static int add_file(struct walk *walk, const char *path, const struct stat *status, struct error **ret_error) {
     struct registry_resolution *resolution = walk->resolution;
     const struct registry_context *context = walk->context;
@@ -60,7 +77,8 @@ static int add_file(struct walk *walk, const char *path, const struct stat *stat
     size_t count = resolution->file_count;
     if (!(count & (count + 1))) /* 0, 1, 3, 7, …: room for twice as many */
         resolution->files = mem_resize(resolution->files, 2 * count + 1, sizeof *resolution->files);
-    resolution->files[resolution->file_count++] = (struct registry_file){.path = text_copy(path), .size_bytes = size};
+    resolution->files[resolution->file_count++] =
+        (struct registry_file){.path = text_copy(path), .size_bytes = size, .identity = identity_of(status)};
     resolution->size_bytes += size;
     return 0;
 }
@@ -187,6 +205,7 @@ static int file_resolve(const struct registry_context *context, const char *uri,
         registry_resolution_clear(&resolution);
         return result;
     }
+    registry_set_fingerprint(&resolution);
     *ret_resolution = resolution;
     return 0;
 }

@@ -317,6 +317,37 @@ static void a_file_that_becomes_a_link_out_is_not_fetched(void **state) {
     assert_int_equal(scratch_count(place->target, ""), 0);
 }
 
+/* ---- what tells that it is the same ---- */
+
+static bool has_fingerprint(struct place *place) {
+    expect_success(resolve(place, place->model));
+    return place->resolution.fingerprint;
+}
+
+/* Waits until the model is at rest: nothing but time makes a time of change older. */
+static char *await_fingerprint(struct place *place) {
+    for (int i = 0; i < 400 && !has_fingerprint(place); i++) usleep(50000);
+    assert_non_null(place->resolution.fingerprint);
+    return text_copy(place->resolution.fingerprint);
+}
+
+static void the_same_fingerprint_means_the_same_bytes(void **state) {
+    struct place *place = *state;
+    scratch_write_text(place->folder, "root/m/zzz", "another file");
+    assert_false(has_fingerprint(place)); /* it could be written again within the clock's tick */
+    _cleanup_free_ char *first = await_fingerprint(place), *second = await_fingerprint(place);
+    assert_string_equal(first, second);
+    _cleanup_free_ char *path = scratch_path(place->model, "zzz");
+    struct stat before;
+    assert_int_equal(stat(path, &before), 0);
+    scratch_write_text(place->folder, "root/m/zzz", "ANOTHER FILE");
+    struct timespec times[2] = {before.st_atim, before.st_mtim};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0); /* as if nothing had been */
+    assert_false(has_fingerprint(place));
+    _cleanup_free_ char *third = await_fingerprint(place);
+    assert_string_not_equal(first, third);
+}
+
 struct disturbance {
     struct place *place;
     uint64_t at_bytes; /* writes to model.onnx once so many bytes are copied */
@@ -405,6 +436,7 @@ int main(void) {
         TEST(a_file_that_changed_size_or_vanished_is_not_fetched),
         TEST(a_file_that_becomes_a_link_out_is_not_fetched),
         TEST(a_file_that_is_written_while_the_model_is_fetched_is_noticed),
+        TEST(the_same_fingerprint_means_the_same_bytes),
         TEST(a_file_that_may_not_be_read_is_told_with_what_to_do),
         cmocka_unit_test(a_scheme_that_this_build_lacks_is_told_with_those_it_has),
     };

@@ -1,7 +1,9 @@
 """Deploying and deleting: what is promised of every deployment from its first request to its last (API.md, DESIGN 3 and 4)."""
 
 import json
+import os
 import re
+import time
 
 import pytest
 
@@ -361,6 +363,30 @@ def test_a_package_that_another_revision_uses_is_kept(slipway, one, two):
     check_truth(slipway, {("b", 2): 10})
     delete(slipway, "b")
     assert packages(slipway) == set()
+
+
+def changed(folder):
+    return max(path.stat().st_ctime for path in folder.rglob("*"))
+
+
+def test_a_source_that_is_unchanged_is_not_fetched_again(slipway, one):
+    first = deploy(slipway, "a", one)
+    eventually(lambda: time.time() - changed(one) > 4, what="the model is at rest")  # one that has just changed is fetched
+    for name in ("b", "c"):
+        assert deploy(slipway, name, one)["deployed_model_version"] == first["deployed_model_version"]
+    assert [event["message"].endswith("it was here") for event in events(slipway, "b") if event["kind"] == "package"] == [False]
+    assert [event["message"].endswith("it was here") for event in events(slipway, "c") if event["kind"] == "package"] == [True]
+    model = one / "model.onnx"
+    times = model.stat()
+    model.write_bytes(model.read_bytes() + b"\x32\x00")  # another byte string that says the same: a field that is empty
+    os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns))
+    eventually(lambda: time.time() - changed(one) > 4, what="the model is at rest")
+    assert deploy(slipway, "d", one)["deployed_model_version"] != first["deployed_model_version"]
+    for name in ("a", "b", "c"):
+        delete(slipway, name)
+    again = deploy(slipway, "e", one)  # what its fingerprint names is known since d
+    assert again["deployed_model_version"] == get(slipway, "d")["deployed_model_version"]
+    check_truth(slipway, {("d", 1): 1, ("e", 1): 1})
 
 
 def test_a_delete_takes_the_warm_replicas_and_their_task_along(slipway, one, two):
