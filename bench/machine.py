@@ -48,6 +48,33 @@ def tree(pid):
     return found
 
 
+def descendants(pid):
+    """pid, its children, theirs, and so on."""
+    parents = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parents.setdefault(int(stat_of(entry)[1]), []).append(int(entry))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    found, new = set(), {pid}
+    while new:
+        found |= new
+        new = {child for parent in new for child in parents.get(parent, [])} - found
+    return found
+
+
+def session(leader):
+    """Every process of the session that `leader` began."""
+    found = set()
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if int(stat_of(entry)[3]) == leader:
+                found.add(int(entry))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
 def role(pid):
     """The second word of its command line: serve, gateway, controller, runner."""
     return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[1]

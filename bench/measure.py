@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 
 import machine
+import measure_control
 import measure_gateway
+import measure_growth
+import measure_peers
 import measure_reindex
 import measure_search
 import measure_searching
@@ -20,7 +23,8 @@ import service
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 NOTES = Path(__file__).parent / "NOTES.md"
-SECTIONS = ("throughput", "update", "start", "gateway", "reindex", "writes", "search", "searching", "switch")
+SECTIONS = ("throughput", "peers", "update", "start", "gateway", "control", "growth", "reindex", "writes", "search",
+            "searching", "switch")
 
 
 def parse():
@@ -61,12 +65,18 @@ def main():
     if "throughput" in wanted:
         text, idle = measure_throughput.measure(options.rounds, options.seconds)
         parts.append(text)
+    if "peers" in wanted:
+        parts.append(measure_peers.measure(options.rounds, 2 * options.seconds))
     if "update" in wanted:
         parts.append(measure_update.measure(updates=4, pause=options.seconds))
     if "start" in wanted:
         parts.append(measure_start.measure(max(3, options.rounds), idle))
     if "gateway" in wanted:
         parts.append(measure_gateway.measure(options.rounds, options.seconds))
+    if "control" in wanted:
+        parts.append(measure_control.measure(options.rounds, options.seconds))
+    if "growth" in wanted:
+        parts.append(measure_growth.measure(options.rounds, options.seconds))
     if "reindex" in wanted:
         parts.append(measure_reindex.measure(options.rounds, options.documents, options.largest))
     if "writes" in wanted:

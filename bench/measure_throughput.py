@@ -4,6 +4,7 @@ from tokenizers import Tokenizer
 
 import machine
 import service
+from peer import Peer
 from report import ratio, spread, table
 
 SENTENCE = "The quick brown fox jumps over the lazy dog."  # 12 tokens with the two special ones
@@ -78,7 +79,7 @@ def measure_round(slipway, peer, seconds):
 
 def measure(rounds, seconds):
     taken = []
-    with service.Service() as slipway, service.FastApi() as peer:
+    with service.Service() as slipway, Peer("fastapi") as peer:
         slipway.deploy()
         service.load(peer, 1, 1, "base64", [SENTENCE])
         for number in range(rounds):
@@ -112,7 +113,7 @@ def render(rounds):
 One sentence of 12 tokens a request, `POST /v1/embeddings` with base64, fp32 all-MiniLM-L6-v2, keep-alive, closed loop.
 The server (gateway, runner and all) is pinned to one core, wrk to another. The floor is `bench/ort_loop.c` on the server's
 core: the same library and session options, one thread, given the token ids, pooling and normalising, no tokeniser and no
-HTTP. FastAPI is `bench/peer_fastapi.py` on the server's core. Median of {len(rounds)} rounds (smallest to largest); within
+HTTP. FastAPI is `bench/peers/fastapi_app.py` on the server's core. Median of {len(rounds)} rounds (smallest to largest); within
 a round the contenders take turns. *By clock* divides sentences a second; *by CPU* sentences a CPU second, which other
 work on the machine disturbs less. In a CPU second the floor did {floors}. Failed requests: {failed}.
 

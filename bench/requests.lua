@@ -1,6 +1,7 @@
 -- The load: POST /v1/embeddings with one text a request, and the figures as one line of JSON on stdout.
 --   wrk ... -s requests.lua URL -- FORM TEXT...
--- FORM: base64 or float (of /v1/embeddings), v2 (JSON) or v2binary (binary tensor out). Several TEXTs take turns.
+-- FORM: base64 or float (of /v1/embeddings), v2 (JSON) or v2binary (binary tensor out), or of a peer. Several TEXTs take
+-- turns. A FORM that begins with "/" is a path to GET.
 
 local bodies, next_body = {}, 0
 
@@ -12,10 +13,13 @@ local forms = {
               '{"inputs":[{"name":"text","datatype":"BYTES","shape":[1],"data":["%s"]}],' ..
               '"outputs":[{"name":"embedding","parameters":{"binary_data":true}}]}'},
   metadata = {"/v2/models/minilm", nil},
+  embed = {"/embed", '{"input":"%s"}'}, -- peers whose routes their makers leave to the user
+  embed_list = {"/embed", '{"input":["%s"]}'},
+  embeddings = {"/embeddings", '{"model":"minilm","input":"%s"}'},
 }
 
 function init(arguments)
-  local path, body = unpack(forms[arguments[1]])
+  local path, body = unpack(forms[arguments[1]] or {arguments[1], nil})
   local headers = {["Content-Type"] = "application/json"}
   if not body then
     bodies[1] = wrk.format("GET", path)

@@ -1,4 +1,4 @@
-"""The contenders: Slipway, the bare loop over ONNX Runtime, FastAPI, nginx; and the load that is put on them."""
+"""The contenders: Slipway, the bare loop over ONNX Runtime, nginx (others: peer.py); and the load that is put on them."""
 
 import http.client
 import json
@@ -81,6 +81,14 @@ class Service:
             raise RuntimeError(f"{name} is {deployment['status']}: {deployment.get('message')}")
         return deployment
 
+    def settle_gone(self, name):
+        """Waits for a deletion; by then the name may be unknown."""
+        try:
+            self.settle(name)
+        except RuntimeError as error:
+            if ": 404 " not in str(error):
+                raise
+
     @staticmethod
     def request(name, model):
         return {"model_uri": str(model), "deployment_name": name, "deployment_target_config": {"type": "api_service"},
@@ -100,25 +108,6 @@ class Service:
 
     def runner_socket(self):
         return next(path for path in Path(self.state, "run").iterdir() if path.name != "controller.sock")
-
-
-class FastApi:
-    def __init__(self):
-        self.port = free_port()
-
-    def __enter__(self):
-        arguments = [BUILD / "venv-bench/bin/uvicorn", "--app-dir", ROOT / "bench", "peer_fastapi:app",
-                     "--port", self.port, "--no-access-log", "--log-level", "warning"]
-        self.process = machine.start(machine.SERVER_CORE, arguments, env={**os.environ, "MODEL": str(MODEL)})
-        machine.until(lambda: answers(self.port), "FastAPI is ready")
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait(30)
-
-    def processes(self):
-        return {pid: "uvicorn" for pid in machine.tree(self.process.pid)}
 
 
 NGINX = """
