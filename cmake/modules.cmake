@@ -16,8 +16,9 @@ slipway_module(gateway    USES base http wire store collection vector       LIBS
 slipway_module(indexer    USES base http wire store collection vector       LIBS uv)
 slipway_module(controller USES base http wire store registry package target collection vector LIBS uv)
 slipway_module(runner     USES base http wire                               LIBS uv onnxruntime utf8proc seccomp)
+slipway_module(state      USES base store collection package registry vector   LIBS)
 slipway_module(client     USES base                                         LIBS curl)
-slipway_module(cli        USES base client                                  LIBS)
+slipway_module(cli        USES base client state                            LIBS)
 
 # Headers that only these modules may include.
 slipway_header(llhttp.h            ONLY http)

@@ -41,6 +41,13 @@ static int open_service(struct cli *cli) {
     return EXIT_OK;
 }
 
+/* Commands on a state folder ask no service. */
+static bool needs_service(const struct cli_command *command) {
+    for (size_t i = 0; i < command->flag_count; i++)
+        if (command->flags[i] == FLAG_URL) return true;
+    return false;
+}
+
 int cli_main(int argc, char **argv) {
     struct cli cli = {0};
     const char **arguments = NULL;
@@ -58,7 +65,7 @@ int cli_main(int argc, char **argv) {
     if (status == EXIT_OK && cli.flags[FLAG_HELP]) {
         cli_print_command_help(cli.command);
     } else if (status == EXIT_OK) {
-        status = open_service(&cli);
+        status = needs_service(cli.command) ? open_service(&cli) : EXIT_OK;
         if (status == EXIT_OK) status = cli.command->run(&cli);
     }
     slipway_close(cli.service);

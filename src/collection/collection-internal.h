@@ -11,6 +11,7 @@
  *   collection_failures.c  failed items
  *   collection_compact.c   what no index needs any more
  *   collection_events.c    the outbox
+ *   collection_backup.c    copying, verifying, a new log after a restore
  *   filter.c, documents.c, lines.c   what clients send
  */
 #pragma once
@@ -20,6 +21,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "collection/collection.h"
+#include "collection/collection_backup.h"
 #include "store/store.h"
 
 #define COLLECTION_SETS 2
@@ -27,8 +29,6 @@
 #define READERS_IDLE_MAXIMUM 16 /* kept when nobody reads */
 
 extern const struct store_schema collection_schema;
-/* "documents.db", "queries.db". */
-const char *collection_file_name(enum collection_set set);
 
 struct database {
     char *path;

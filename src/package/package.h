@@ -62,3 +62,19 @@ struct package_ops {
                  struct error **ret_error);
 };
 extern const struct package_ops folder_packages;
+
+/* ---- folders of packages, wherever they lie (package_copy.c): for backups and checks ---- */
+
+/* Told of each file when it has been read. */
+struct package_listener {
+    void (*took)(void *context, const char *path, uint64_t size_bytes, const char *sha256);
+    void *context;
+};
+/* Copies the files to `to`, which is empty or not there yet, synced, writable; *ret_info: of what was read, which the
+ * caller compares. `listener` may be NULL. What it leaves after an error is the caller's to remove. */
+int package_copy_folder(const char *from, const char *to, const struct package_listener *listener,
+                        struct package_info *ret_info, struct error **ret_error);
+/* Reads every byte and changes nothing. */
+int package_hash_folder(const char *folder, struct package_info *ret_info, struct error **ret_error);
+/* Removes a folder, read-only ones in it too; missing is fine. */
+int package_remove_folder(const char *folder, struct error **ret_error);

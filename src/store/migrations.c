@@ -21,6 +21,10 @@ static const char *const steps[] = {
 
 const struct store_schema control_schema = {.maker = "the controller", .steps = steps, .count = ARRAY_SIZE(steps)};
 
+const struct store_schema *store_control_schema(void) {
+    return &control_schema;
+}
+
 int64_t store_schema_version(void) {
     return (int64_t)control_schema.count;
 }
@@ -74,6 +78,14 @@ int store_migrate(const struct store_driver *driver, struct store_connection *co
         }
     }
     return 0;
+}
+
+int store_check_not_newer(const struct store_driver *driver, struct store_connection *connection,
+                          const struct store_schema *schema, const char *path, struct error **ret_error) {
+    int64_t version = 0;
+    int result = driver->get_version(connection, &version, ret_error);
+    if (result < 0) return result;
+    return version > (int64_t)schema->count ? refuse_newer(schema, path, version, ret_error) : 0;
 }
 
 int store_check_schema(const struct store_driver *driver, struct store_connection *connection,

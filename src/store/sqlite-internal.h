@@ -43,3 +43,10 @@ int sqlite_step(struct store_cursor *cursor, struct error **ret_error);
 struct store_value sqlite_column(struct store_cursor *cursor, int column, enum store_kind wanted);
 void sqlite_finish(struct store_cursor *cursor, int64_t *ret_changes);
 void sqlite_free_statements(struct sqlite_connection *connection);
+
+/* sqlite_copy.c */
+int sqlite_get_changes(struct store_connection *connection, int64_t *ret_changes, struct error **ret_error);
+int sqlite_copy(struct store_connection *connection, const char *path, const struct store_progress *progress,
+                struct error **ret_error);
+int sqlite_verify(struct store_connection *connection, void (*tell)(void *context, const char *fault), void *context,
+                  struct error **ret_error);

@@ -307,4 +307,7 @@ const struct store_driver sqlite_driver = {
     .finish = sqlite_finish,
     .checkpoint = sqlite_checkpoint,
     .sync = sqlite_sync,
+    .get_changes = sqlite_get_changes,
+    .copy = sqlite_copy,
+    .verify = sqlite_verify,
 };

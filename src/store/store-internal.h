@@ -56,6 +56,12 @@ struct store_driver {
                       struct error **ret_error); /* NULL where there is no such thing */
     /* What was committed is durable. Also while a transaction of this connection runs on another thread. */
     int (*sync)(struct store_connection *connection, struct error **ret_error);
+    /* store_get_changes(), store_copy(), store_verify(): the last two inside a transaction. */
+    int (*get_changes)(struct store_connection *connection, int64_t *ret_changes, struct error **ret_error);
+    int (*copy)(struct store_connection *connection, const char *path, const struct store_progress *progress,
+                struct error **ret_error);
+    int (*verify)(struct store_connection *connection, void (*tell)(void *context, const char *fault), void *context,
+                  struct error **ret_error);
 };
 extern const struct store_driver sqlite_driver;
 
@@ -72,6 +78,9 @@ int store_migrate(const struct store_driver *driver, struct store_connection *co
 /* CONFIGURATION when the schema is newer than this build, UNAVAILABLE (transient) when it is older. */
 int store_check_schema(const struct store_driver *driver, struct store_connection *connection,
                        const struct store_schema *schema, const char *path, struct error **ret_error);
+/* The first of the two only. */
+int store_check_not_newer(const struct store_driver *driver, struct store_connection *connection,
+                          const struct store_schema *schema, const char *path, struct error **ret_error);
 
 /* CONFIGURATION error when the folder of `path` lies on a network file system (S1). */
 int store_check_filesystem(const char *path, struct error **ret_error);

@@ -59,8 +59,9 @@ static int open_with(const struct store_driver *driver, const char *path, const 
     struct store_connection *connection = NULL;
     int result = driver->open(path, options, &connection, ret_error);
     if (result < 0) return result;
-    result = (options->role == STORE_OWNER ? store_migrate : store_check_schema)(driver, connection, options->schema,
-                                                                                 path, ret_error);
+    result = (options->role == STORE_OWNER ? store_migrate
+              : options->any_version       ? store_check_not_newer
+                                           : store_check_schema)(driver, connection, options->schema, path, ret_error);
     if (result < 0) {
         driver->close(connection);
         return result;
@@ -324,4 +325,41 @@ int store_sync(struct store *store, struct error **ret_error) {
     int result = check_usable(store, ret_error);
     if (result < 0) return result;
     return store->driver->sync(store->connection, ret_error);
+}
+
+/* ---- copies and checks ---- */
+
+static int check_transaction(struct store_transaction *transaction, struct error **ret_error) {
+    if (!transaction->failed) return check_usable(transaction->store, ret_error);
+    return error_set(ret_error, ERROR_DEPLOYMENT, "use %s: a statement before failed", transaction->store->path);
+}
+
+int store_get_version(struct store_transaction *transaction, int64_t *ret_version, struct error **ret_error) {
+    struct store *store = transaction->store;
+    int result = check_transaction(transaction, ret_error);
+    if (!result) result = store->driver->get_version(store->connection, ret_version, ret_error);
+    return note_failure(transaction, result);
+}
+
+int store_get_changes(struct store *store, int64_t *ret_changes, struct error **ret_error) {
+    int result = lock(store, ret_error);
+    if (result < 0) return result;
+    result = store->driver->get_changes(store->connection, ret_changes, ret_error);
+    unlock(store);
+    return result;
+}
+
+int store_copy(struct store_transaction *transaction, const char *path, const struct store_progress *progress,
+               struct error **ret_error) {
+    struct store *store = transaction->store;
+    int result = check_transaction(transaction, ret_error);
+    return result < 0 ? result : store->driver->copy(store->connection, path, progress, ret_error);
+}
+
+int store_verify(struct store_transaction *transaction, void (*tell)(void *context, const char *fault), void *context,
+                 struct error **ret_error) {
+    struct store *store = transaction->store;
+    int result = check_transaction(transaction, ret_error);
+    if (!result) result = store->driver->verify(store->connection, tell, context, ret_error);
+    return note_failure(transaction, result);
 }

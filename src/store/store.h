@@ -60,7 +60,9 @@ struct store_options {
     enum store_role role;
     bool create; /* owner: makes the file when it is not there; else that is UNAVAILABLE and transient */
     bool relaxed; /* a commit is not synced: a power cut may take the last ones, in their order, until store_sync() */
+    bool any_version; /* reader: of an older version, too, to copy it or to look at it */
 };
+const struct store_schema *store_control_schema(void); /* of the control database */
 /* Errors as those of store_open() and, for roles that do not migrate, of store_open_reader(). */
 int store_open_as(const char *path, const struct store_options *options, struct store **ret_store,
                   struct error **ret_error);
@@ -108,3 +110,25 @@ bool store_is_null(struct store_rows *rows, int column);
 /* PASSIVE checkpoint of the write-ahead log; the owner only (S2). Its commits do it by themselves when the log has
  * grown to 1000 pages, and begin the log anew when constant reading has let it grow far beyond. */
 int store_checkpoint(struct store *store, struct error **ret_error);
+
+/* ---- copies and checks (state/) ---- */
+
+/* The version of its schema, as the transaction sees it. */
+int store_get_version(struct store_transaction *transaction, int64_t *ret_version, struct error **ret_error);
+/* Another number than before when any other connection, of any process, has committed since this one was asked last.
+ * Not while a transaction of this connection runs on the same thread. */
+int store_get_changes(struct store *store, int64_t *ret_changes, struct error **ret_error);
+
+struct store_progress {
+    void (*tell)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    void *context;
+};
+/* Writes what the transaction sees into the new file `path`, synced but for its name, and nothing else: others go on
+ * writing, and the copy does not move. `progress` may be NULL. On an error a part of it may be there. */
+int store_copy(struct store_transaction *transaction, const char *path, const struct store_progress *progress,
+               struct error **ret_error);
+/* Looks at all of it: its structure, its indexes against its tables, its foreign keys. Calls `tell` for each fault, at
+ * most some hundred. What is inside of a text or a number has no checksum: a flipped bit there is not seen. Negative
+ * when the file is so damaged that the look ends there. */
+int store_verify(struct store_transaction *transaction, void (*tell)(void *context, const char *fault), void *context,
+                 struct error **ret_error);

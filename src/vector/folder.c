@@ -108,6 +108,7 @@ const struct vector_ops folder_vectors = {
     .sync = folder_sync,
     .compact = folder_compact,
     .remove = folder_remove,
+    .verify = folder_verify,
     .open_reader = folder_open_reader,
     .close_reader = folder_close_reader,
     .info = folder_info,

@@ -283,6 +283,7 @@ void vector_writer_record(struct vector_writer *writer, uint64_t durable);
 int vector_writer_recover(struct vector_writer *writer, uint64_t durable, struct vector_state *ret_state,
                           struct error **ret_error);
 int folder_compact(struct vector_writer *writer, uint64_t durable, bool *ret_more, struct error **ret_error);
+int folder_verify(const char *folder, const struct vector_spec *spec, uint64_t durable, struct error **ret_error);
 
 /* ---- the reader (folder_reader.c) and the search (search.c)
  * ---------------------------------------------------------- */

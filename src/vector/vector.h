@@ -99,6 +99,10 @@ struct vector_ops {
     /* Readers find it gone (`moved`), then its files go. Not there already: success. */
     int (*remove)(const char *folder, struct error **ret_error);
 
+    /* Looks at every byte of it and changes nothing, also while a writer has it open: CONFLICT as open_writer() would
+     * say, or as it would find a row or a mark. `durable`: as it is recorded. For `slipway check`. */
+    int (*verify)(const char *folder, const struct vector_spec *spec, uint64_t durable, struct error **ret_error);
+
     /* ---- the reader's side (gateway, controller, indexer) ---- */
 
     /* UNAVAILABLE (transient): not there, or not whole yet. CONFLICT: not the index of this log, encoder or dimension.
