@@ -59,8 +59,22 @@ static int check_listen(const struct settings *settings, struct error **ret_erro
     return 0;
 }
 
+static int check_tls(const struct settings *settings, struct error **ret_error) {
+    bool has_certificate = *settings->tls_certificate, has_key = *settings->tls_key;
+    if (has_certificate != has_key)
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "setting %s is set and %s is not: a certificate and its key go together",
+                         has_key ? "tls_key" : "tls_certificate", has_key ? "tls_certificate" : "tls_key");
+    if (*settings->tls_client_ca && !has_certificate)
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "setting tls_client_ca: clients can show certificates only where the service has one: set "
+                         "tls_certificate and tls_key");
+    return 0;
+}
+
 int settings_check(const struct settings *settings, struct error **ret_error) {
     int result = check_listen(settings, ret_error);
+    if (!result) result = check_tls(settings, ret_error);
     if (result) return result;
     enum log_level level;
     enum log_format format;

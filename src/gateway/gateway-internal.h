@@ -29,6 +29,7 @@ struct gateway_config {
     const struct settings *settings; /* borrowed, like the loop */
     int supervisor; /* the channel; taken */
     int listener; /* the listening socket; taken */
+    int control; /* the listening control socket; taken; -1: none */
     /* Called once, when everything is over and all handles are closing: 0 drained, 1 lost its supervisor or failed. */
     void (*on_end)(void *context, int exit_status);
     void *context;
@@ -52,7 +53,6 @@ struct gateway {
     struct gateway_config config;
     const struct settings *settings;
     enum gateway_phase phase;
-    bool was_serving;
 
     struct wire_channel *supervisor;
     uv_poll_t supervisor_poll;
@@ -92,6 +92,13 @@ void gateway_end(struct gateway *gateway, int exit_status);
 void gateway_free(struct gateway *gateway);
 /* Who is up was heard, and routes were read: accepts. Called again: nothing. */
 void gateway_start_serving(struct gateway *gateway);
+
+/* ---- the doors (gateway_door.c) -------------------------------------------- */
+
+/* Reads the certificate where TLS is asked for, then accepts on both sockets. Blocking. */
+int gateway_open_doors(struct gateway *gateway, struct error **ret_error);
+/* Closes those that were not opened. */
+void gateway_close_doors(struct gateway *gateway);
 
 /* ---- the supervisor's channel (gateway_supervisor.c) ---------------------- */
 

@@ -6,6 +6,7 @@
  *   gateway_replicas.c     who is up at which address; lanes: the queue and figures of one revision
  *   gateway_queue.c        the queue itself
  *   gateway_exchange.c     one request from head to end; the server's handler
+ *   gateway_door.c         the port, plain or over TLS, and the control socket
  *   gateway_dispatch.c     method and path to a route of http/routes.def; gateway_auth.c asks for the token
  *   gateway_v2.c gateway_openai.c gateway_own.c gateway_control.c gateway_openapi.c   what each route does
  *   gateway_openapi_schema.c gateway_openapi_operation.c    what /openapi.json is made of
@@ -150,8 +151,7 @@ void gateway_start_serving(struct gateway *gateway) {
     if (gateway->phase != GATEWAY_STARTING) return;
     struct error *error = NULL;
     gateway->phase = GATEWAY_SERVING;
-    gateway->was_serving = true;
-    if (!http_server_listen(gateway->server, gateway->config.listener, &error)) {
+    if (!gateway_open_doors(gateway, &error)) {
         log_write(LOG_INFO, "accepting", NULL);
         gateway_tell_ready(gateway);
         return;
@@ -220,7 +220,7 @@ void gateway_free(struct gateway *gateway) {
     gateway_access_log_free(gateway->access_log);
     gateway_dispatch_free(gateway->dispatch);
     gateway_free_spare_exchanges(gateway);
-    if (!gateway->was_serving) close(gateway->config.listener);
+    gateway_close_doors(gateway);
     free(gateway->description.json);
     free(gateway->headers);
     free(gateway);
@@ -268,6 +268,7 @@ int gateway_main(struct settings *settings) {
                                                         .settings = settings,
                                                         .supervisor = ROLE_DESCRIPTOR_SUPERVISOR,
                                                         .listener = ROLE_DESCRIPTOR_LISTENER,
+                                                        .control = ROLE_DESCRIPTOR_CONTROL,
                                                         .on_end = on_end,
                                                         .context = &role});
     uv_run(&loop, UV_RUN_DEFAULT);

@@ -52,12 +52,12 @@ static int refuse(const char *listen, uint16_t port, int cause, struct error **r
 }
 
 /* A wildcard is no address that a client could use. */
-static char *default_url(const char *host, uint16_t port) {
+static char *default_url(const char *scheme, const char *host, uint16_t port) {
     char name[256] = "localhost";
     bool is_wildcard = !strcmp(host, "0.0.0.0") || !strcmp(host, "::");
     if (is_wildcard && gethostname(name, sizeof name) == 0) name[sizeof name - 1] = 0;
-    if (is_wildcard) return text_format("http://%s:%u", name, port);
-    return text_format(strchr(host, ':') ? "http://[%s]:%u" : "http://%s:%u", host, port);
+    if (is_wildcard) return text_format("%s://%s:%u", scheme, name, port);
+    return text_format(strchr(host, ':') ? "%s://[%s]:%u" : "%s://%s:%u", scheme, host, port);
 }
 
 /* From here on the settings tell the port that was given, also where 0 was asked for. */
@@ -72,7 +72,7 @@ static void record_address(struct supervisor *supervisor, const char *host) {
     settings->listen = text_format(is_v4 ? "%s:%u" : "[%s]:%u", host, port);
     if (*settings->public_url) return;
     free(settings->public_url);
-    settings->public_url = default_url(host, port);
+    settings->public_url = default_url(*settings->tls_certificate ? "https" : "http", host, port);
 }
 
 int listen_open(struct supervisor *supervisor, struct error **ret_error) {

@@ -71,6 +71,7 @@ void gateway_bed_begin(struct gateway_bed *bed) {
                                                         .settings = bed->settings,
                                                         .supervisor = descriptor,
                                                         .listener = listener,
+                                                        .control = -1,
                                                         .on_end = on_end,
                                                         .context = bed});
 }
