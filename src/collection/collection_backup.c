@@ -63,10 +63,25 @@ static int expect(struct collection_read *read, const struct expectation *expect
     return 0;
 }
 
+struct counting {
+    void (*tell)(void *context, const char *fault);
+    void *context;
+    size_t faults;
+};
+
+static void count_and_tell(void *context, const char *fault) {
+    struct counting *counting = context;
+    counting->faults++;
+    counting->tell(counting->context, fault);
+}
+
+/* What the rows of a damaged file say about each other is no more to be believed than the file. */
 int collection_verify(struct collection_read *read, void (*tell)(void *context, const char *fault), void *context,
                       struct error **ret_error) {
-    int result = store_verify(read->tx, tell, context, ret_error);
-    if (!result) result = expect(read, log_expectations, ARRAY_SIZE(log_expectations), tell, context, ret_error);
+    struct counting counting = {tell, context, 0};
+    int result = store_verify(read->tx, count_and_tell, &counting, ret_error);
+    if (result < 0 || counting.faults) return result;
+    result = expect(read, log_expectations, ARRAY_SIZE(log_expectations), tell, context, ret_error);
     if (result < 0 || read->set != COLLECTION_DOCUMENTS) return result;
     return expect(read, pair_expectations, ARRAY_SIZE(pair_expectations), tell, context, ret_error);
 }

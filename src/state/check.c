@@ -157,18 +157,17 @@ static int look(const char *state, const struct state_progress *progress, struct
     struct error *error = NULL;
     report->is_running = is_in_use(state);
     int result = look_at_databases(&checking, &error);
-    if (result < 0 && error->class == ERROR_UNAVAILABLE && error->transient) {
+    if (!result) {
+        check_packages(&checking);
+        check_indexes(&checking);
+    } else if (error->class == ERROR_UNAVAILABLE && error->transient) {
         if (ret_error) *ret_error = TAKE(error);
-    } else if (result < 0) {
+    } else { /* what it would have said of the rest nobody knows */
         _cleanup_free_ char *text = error_text(error);
         check_find(&checking, STATE_FAULT, "control.db", RESTORE_ADVICE, "%s", text);
         result = 0;
     }
     error_free(error);
-    if (!result) {
-        check_packages(&checking);
-        check_indexes(&checking);
-    }
     clear_lists(&checking);
     return result;
 }

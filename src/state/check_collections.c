@@ -15,10 +15,12 @@
 struct listening {
     struct checking *checking;
     const char *subject, *file;
+    bool is_damaged;
 };
 
 static void tell(void *context, const char *fault) {
-    const struct listening *listening = context;
+    struct listening *listening = context;
+    listening->is_damaged = true;
     check_find(listening->checking, STATE_FAULT, listening->subject, RESTORE_ADVICE, "%s: %s", listening->file, fault);
 }
 
@@ -27,12 +29,15 @@ static void say_unreadable(struct checking *checking, const char *subject, const
     check_find(checking, STATE_FAULT, subject, RESTORE_ADVICE, "%s", text);
 }
 
-static void verify_database(struct checking *checking, const char *subject, struct collection_read *read,
+/* False: it is so damaged that nothing more can be asked of it. */
+static bool verify_database(struct checking *checking, const char *subject, struct collection_read *read,
                             enum collection_set set) {
     _cleanup_error_ struct error *error = NULL;
-    struct listening listening = {checking, subject, collection_file_name(set)};
+    struct listening listening = {.checking = checking, .subject = subject, .file = collection_file_name(set)};
     checking->report->databases++;
-    if (collection_verify(read, tell, &listening, &error) < 0) say_unreadable(checking, subject, error);
+    if (collection_verify(read, tell, &listening, &error) >= 0) return !listening.is_damaged;
+    say_unreadable(checking, subject, error);
+    return false;
 }
 
 /* ---- indexes ---- */
@@ -142,9 +147,10 @@ static void check_collection(struct checking *checking, const struct state_colle
         say_unreadable(checking, subject, entry->error);
         return;
     }
+    bool is_sound = true;
     for (int set = 0; set < 2; set++)
-        if (entry->reads[set]) verify_database(checking, subject, entry->reads[set], set);
-    if (check_contents(checking, entry, subject, &error) < 0) say_unreadable(checking, subject, error);
+        if (entry->reads[set]) is_sound = verify_database(checking, subject, entry->reads[set], set) && is_sound;
+    if (is_sound && check_contents(checking, entry, subject, &error) < 0) say_unreadable(checking, subject, error);
 }
 
 static void take_folder(void *context, const char *name) {

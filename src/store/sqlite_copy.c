@@ -96,9 +96,14 @@ struct listener {
     void *context;
 };
 
+/* Some come with a title, "*** in database main ***", on a line of its own. */
 static void tell_structure(const struct listener *listener, sqlite3_stmt *statement) {
     const char *text = (const char *)sqlite3_column_text(statement, 0);
-    if (text && strcmp(text, "ok") != 0) listener->tell(listener->context, text);
+    if (!text || !strcmp(text, "ok")) return;
+    const char *end = text_starts_with(text, "***") ? strchr(text, '\n') : NULL;
+    _cleanup_free_ char *fault = text_copy(end ? end + 1 : text);
+    for (char *at = fault; (at = strchr(at, '\n'));) *at = ';';
+    listener->tell(listener->context, fault);
 }
 
 /* Columns: table, rowid, the table that is referred to, which key. */
