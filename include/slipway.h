@@ -228,6 +228,53 @@ int slipway_get_delete_task(struct slipway *service, const char *task_id, struct
 int slipway_get_model_delete_status(struct slipway *service, const char *embedding_model_id,
                                     struct slipway_task **ret_task, struct slipway_error **ret_error);
 
+/* ---- tokens ---- */
+
+/* Who may do what (docs/tokens.md). All of it needs a token of role admin. */
+struct slipway_token {
+    const char *token_id, *name;
+    const char *role; /* admin deploy infer read */
+    bool is_limited; /* to these, and to nothing else: */
+    const char *const *deployments; /* names; deployment_count of them */
+    const char *const *collections;
+    size_t deployment_count, collection_count;
+    double rate; /* requests a second; 0: as many as it likes */
+    uint32_t burst; /* how many of them at once */
+    const char *created_at;
+    const char *revoked_at; /* NULL: it is valid */
+    const char *token; /* what requests bring; only slipway_create_token() gives it */
+    const char *detail; /* what is to be known about this answer, or NULL */
+    const char *json;
+};
+void slipway_token_free(struct slipway_token *token);
+struct slipway_token_list {
+    struct slipway_token **tokens; /* newest first, revoked ones too */
+    size_t count;
+    uint64_t total_count;
+};
+void slipway_token_list_free(struct slipway_token_list *list);
+
+struct slipway_token_request {
+    const char *name; /* as a deployment's; free again when the token is revoked */
+    const char *role;
+    const char *const *deployments; /* NULL for both kinds: not limited; an admin token cannot be */
+    const char *const *collections;
+    size_t deployment_count, collection_count;
+    double rate; /* 0: as many as it likes */
+    uint32_t burst; /* 0: the rate, rounded up */
+};
+/* The token is valid when this returns, and is told here only. The first one closes the service to requests without a
+ * token. SLIPWAY_CONFIGURATION, SLIPWAY_CONFLICT (a valid token has the name). */
+int slipway_create_token(struct slipway *service, const struct slipway_token_request *request,
+                         struct slipway_token **ret_token, struct slipway_error **ret_error);
+/* limit 1 to 1000 (0: 100). */
+int slipway_list_tokens(struct slipway *service, size_t limit, size_t offset, struct slipway_token_list **ret_list,
+                        struct slipway_error **ret_error);
+/* The token is refused when this returns, unless `detail` says that something has not taken it up yet. One that is
+ * revoked already stays as it is. ret_token may be NULL. SLIPWAY_NOT_FOUND. */
+int slipway_revoke_token(struct slipway *service, const char *name_or_id, struct slipway_token **ret_token,
+                         struct slipway_error **ret_error);
+
 /* ---- data ---- */
 
 struct slipway_embeddings {

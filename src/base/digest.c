@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -28,8 +29,35 @@ void digest_finish(struct digest *digest, char ret_hex[DIGEST_HEX_SIZE]) {
     unsigned size = 0;
     if (EVP_DigestFinal_ex(digest->context, bytes, &size) != 1 || size != 32) abort();
     for (unsigned i = 0; i < size; i++) snprintf(ret_hex + 2 * i, 3, "%02x", bytes[i]);
+    digest_free(digest);
+}
+
+void digest_free(struct digest *digest) {
+    if (!digest) return;
     EVP_MD_CTX_free(digest->context);
     free(digest);
+}
+
+void digest_again(struct digest *digest, const void *bytes, size_t size, unsigned char ret_bytes[DIGEST_SIZE]) {
+    digest_update(digest, bytes, size);
+    if (EVP_DigestFinal_ex(digest->context, ret_bytes, NULL) != 1 ||
+        EVP_DigestInit_ex(digest->context, NULL, NULL) != 1)
+        abort();
+}
+
+static int digit_of(char character) {
+    if (character >= '0' && character <= '9') return character - '0';
+    return character >= 'a' && character <= 'f' ? character - 'a' + 10 : -1;
+}
+
+bool digest_parse(const char *hex, unsigned char ret_bytes[DIGEST_SIZE]) {
+    if (strlen(hex) != DIGEST_HEX_SIZE - 1) return false;
+    for (size_t i = 0; i < DIGEST_SIZE; i++) {
+        int high = digit_of(hex[2 * i]), low = digit_of(hex[2 * i + 1]);
+        if (high < 0 || low < 0) return false;
+        ret_bytes[i] = (unsigned char)(high << 4 | low);
+    }
+    return true;
 }
 
 void digest_bytes(const void *bytes, size_t size, char ret_hex[DIGEST_HEX_SIZE]) {

@@ -20,11 +20,18 @@ enum cli_exit {
 #undef EXIT
 };
 
+#define CLI_FLAGS_MAXIMUM 4096 /* with a value, in one command line */
+
 struct cli {
     const struct cli_command *command;
     const char *const *arguments; /* behind the command's name, without flags */
     size_t argument_count;
     const char *flags[FLAG_COUNT]; /* the value, "" for a switch that is on, NULL when it was not given */
+    struct {
+        enum cli_flag flag;
+        const char *value;
+    } given[CLI_FLAGS_MAXIMUM]; /* those with a value in their order, also the earlier ones of several of one name */
+    size_t given_count;
     bool json; /* --output json */
     uint32_t timeout_ms; /* 0: not given */
     struct slipway *service;

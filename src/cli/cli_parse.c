@@ -80,6 +80,12 @@ static bool take_flag(struct cli *cli, int argc, char **argv, int *at) {
         return false;
     }
     cli->flags[flag] = value ? value + 1 : argv[++*at];
+    if (cli->given_count == CLI_FLAGS_MAXIMUM) {
+        fprintf(stderr, "slipway %s: more than %d flags\n", cli->command->name, CLI_FLAGS_MAXIMUM);
+        return false;
+    }
+    cli->given[cli->given_count].flag = flag;
+    cli->given[cli->given_count++].value = cli->flags[flag];
     return true;
 }
 

@@ -18,6 +18,7 @@
 #include "gateway/gateway_queue-internal.h"
 #include "gateway/gateway_replicas-internal.h"
 #include "gateway/gateway_routes-internal.h"
+#include "gateway/gateway_tokens-internal.h"
 #include "http/http_client.h"
 #include "http/http_server.h"
 #include "wire/wire.h"
@@ -60,6 +61,7 @@ struct gateway {
 
     struct http_server *server;
     struct gateway_dispatch *dispatch;
+    struct digest *digest; /* of the tokens that requests bring */
     struct gateway_routes routes;
     struct gateway_replicas replicas;
     struct gateway_collections collections;
@@ -121,6 +123,8 @@ void gateway_reader_explain(struct gateway_reader *reader, struct exchange *exch
 /* Reads the routes anew for a collection's name that those in force do not have, then gateway_collection_admit_found().
  */
 void gateway_reader_find_collection(struct gateway_reader *reader, struct exchange *exchange);
+/* Finds all names of the deployment that exchange->model names, then gateway_limits_names_found(). */
+void gateway_reader_find_names(struct gateway_reader *reader, struct exchange *exchange);
 /* The exchange ends: what was asked for it is not needed. */
 void gateway_reader_forget(struct exchange *exchange);
 /* Ends it; frees itself when its worker has come back. */
@@ -167,6 +171,13 @@ struct exchange {
     enum exchange_step step;
     char request_id[GATEWAY_REQUEST_ID_MAXIMUM + 1];
 
+    /* who asks: */
+    struct gateway_tokens *tokens; /* counted; `token` is in it */
+    const struct gateway_token *token; /* NULL: whoever may everything */
+    const char *token_name; /* for the access log; NULL: nobody is asked for one */
+    bool token_was_wrong; /* one was brought, and is not valid */
+    uint64_t retry_after_s; /* for an answer that says when to come again; 0: in a second */
+
     /* data: */
     char model[GATEWAY_NAME_MAXIMUM + 1]; /* the name it asked for */
     bool revision_named; /* by /versions/{n} */
@@ -199,6 +210,7 @@ struct exchange {
     /* the body: */
     struct buffer body; /* what a streamed one has brought so far, at most retry_body_maximum and a piece */
     void (*when_body_whole)(struct exchange *exchange); /* when it is taken whole */
+    void (*when_judged)(struct exchange *exchange); /* when what it names is found to be in its token's limits */
     const struct exchange_stream *stream; /* of a streamed one */
     bool body_is_streamed, body_has_ended;
     bool is_with_worker; /* which reads its body or its part: the request must not end yet */
@@ -254,10 +266,24 @@ enum http_body_mode gateway_serve_nothing(struct exchange *exchange);
 
 /* ---- authentication (gateway_auth.c) -------------------------------------- */
 
-/* Whether the request may go on: no token is asked for, or it brought it ("Bearer <token>", RFC 6750). */
-bool gateway_is_authorised(const struct gateway *gateway, const struct http_request *request);
-/* 401. */
-enum http_body_mode gateway_serve_unauthorised(struct exchange *exchange);
+/* Finds out who asks, and whether who asks may use the route that was found (NULL: none was). False: answered, with
+ * 401, 403, 429, or 503 while it is not known yet which tokens there are. */
+bool gateway_authorise(struct exchange *exchange);
+
+/* ---- what a limited token may use (gateway_limits.c) ------------------------ */
+
+/* For a limited token: judges what can be told by the head alone. False: answered (403). */
+bool gateway_limits_judge_head(struct exchange *exchange);
+/* A control request whose body is there: judges what its path and body name, then go_on(), or answers. */
+void gateway_limits_judge_control(struct exchange *exchange, void (*go_on)(struct exchange *exchange));
+/* What gateway_reader_find_names() found: names, each with its NUL, or an error. */
+void gateway_limits_names_found(struct exchange *exchange, const struct buffer *names, const struct error *error);
+/* Whether a token (NULL: anybody) may use the deployment that answers to the name. */
+bool gateway_limits_allow(const struct gateway_token *token, const struct gateway_snapshot *snapshot, const char *name);
+/* 403: outside of the token's limits. What the names stand for, or whether for anything, changes nothing. */
+void gateway_limits_refuse(struct exchange *exchange, const char *kind, const char *name);
+/* What a control request with a limited token may carry: it is looked through here, on the loop. */
+#define GATEWAY_LIMITED_BODY_MAXIMUM (256u * 1024)
 
 /* ---- request ids and headers (gateway_headers.c) -------------------------- */
 

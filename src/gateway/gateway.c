@@ -6,8 +6,9 @@
  *   gateway_replicas.c     who is up at which address; lanes: the queue and figures of one revision
  *   gateway_queue.c        the queue itself
  *   gateway_exchange.c     one request from head to end; the server's handler
- *   gateway_door.c         the port, plain or over TLS, and the control socket
- *   gateway_dispatch.c     method and path to a route of http/routes.def; gateway_auth.c asks for the token
+ *   gateway_dispatch.c     method and path to a route of http/routes.def
+ *   gateway_auth.c         who asks, and whether they may; gateway_limits.c: what a limited token may use
+ *   gateway_tokens.c       the tokens that are valid, and what each has left of its rate
  *   gateway_v2.c gateway_openai.c gateway_own.c gateway_control.c gateway_openapi.c   what each route does
  *   gateway_openapi_schema.c gateway_openapi_operation.c    what /openapi.json is made of
  *   gateway_proxy.c        a data request's steps: body, routes, queue, replica, again
@@ -140,6 +141,7 @@ struct gateway *gateway_new(const struct gateway_config *config) {
     open_upstream(gateway);
     open_server(gateway);
     gateway->dispatch = gateway_dispatch_new();
+    gateway->digest = digest_new();
     if (gateway->settings->access_log) gateway->access_log = gateway_access_log_new(config->loop, STDERR_FILENO);
     gateway_collections_open(gateway);
     gateway->reader = gateway_reader_new(gateway);
@@ -219,6 +221,7 @@ void gateway_free(struct gateway *gateway) {
     wire_channel_free(gateway->supervisor);
     gateway_access_log_free(gateway->access_log);
     gateway_dispatch_free(gateway->dispatch);
+    digest_free(gateway->digest);
     gateway_free_spare_exchanges(gateway);
     gateway_close_doors(gateway);
     free(gateway->description.json);

@@ -14,6 +14,7 @@ struct gateway_access {
     int status;
     uint64_t bytes, duration_us;
     const char *request_id;
+    const char *token; /* its name, never itself; NULL: nobody is asked for one */
     const char *collection, *deployment, *replica; /* NULL: none */
     const char *trace_id; /* 32 hexadecimal digits; NULL: it is not traced */
     uint64_t revision;

@@ -154,7 +154,8 @@ static const char *stamp(struct gateway_access_log *log) {
  * character that must be escaped: paths are encoded, the rest are names and ids. */
 struct form {
     const char *level, *method, *after_path, *path_again;
-    const char *status, *bytes, *duration, *request_id, *collection, *deployment, *revision, *replica, *trace_id;
+    const char *status, *bytes, *duration, *request_id, *token, *collection, *deployment, *revision, *replica,
+        *trace_id;
     const char *text_end, *end;
 };
 
@@ -167,6 +168,7 @@ static const struct form forms[] = {
             .bytes = " bytes=",
             .duration = " duration_ms=",
             .request_id = " request_id=",
+            .token = " token=",
             .collection = " collection=",
             .deployment = " deployment=",
             .revision = " revision=",
@@ -185,6 +187,7 @@ static const struct form forms[] = {
             .bytes = ",\"bytes\":",
             .duration = ",\"duration_ms\":",
             .request_id = ",\"request_id\":\"",
+            .token = ",\"token\":\"",
             .collection = ",\"collection\":\"",
             .deployment = ",\"deployment\":\"",
             .revision = ",\"revision\":",
@@ -223,6 +226,7 @@ static char *put_access(char *at, const char *now, const struct gateway_access *
     at = put_number(put_text(at, form->bytes), access->bytes);
     at = put_duration(put_text(at, form->duration), access->duration_us);
     at = put_pair(at, form, form->request_id, access->request_id);
+    at = put_pair(at, form, form->token, access->token);
     at = put_pair(at, form, form->collection, access->collection);
     at = put_pair(at, form, form->deployment, access->deployment);
     if (access->deployment) at = put_number(put_text(at, form->revision), access->revision);
@@ -233,7 +237,7 @@ static char *put_access(char *at, const char *now, const struct gateway_access *
 
 void gateway_access_log_add(struct gateway_access_log *log, const struct gateway_access *access) {
     size_t texts = 2 * strlen(access->method) + strlen(access->request_id) +
-                   (access->collection ? strlen(access->collection) : 0) +
+                   (access->token ? strlen(access->token) : 0) + (access->collection ? strlen(access->collection) : 0) +
                    (access->deployment ? strlen(access->deployment) : 0) +
                    (access->replica ? strlen(access->replica) : 0);
     if (!buffer_reserve(&log->gathered, LINE_MAXIMUM + 2 * 3 * PATH_MAXIMUM + texts)) {

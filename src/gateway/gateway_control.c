@@ -24,9 +24,16 @@ static void send_on(struct exchange *exchange) {
     gateway_relay(exchange, exchange->gateway->controller, CONTROLLER_HOST, when_failed);
 }
 
+static void judge(struct exchange *exchange) {
+    gateway_limits_judge_control(exchange, send_on);
+}
+
 enum http_body_mode gateway_serve_control(struct exchange *exchange) {
-    exchange->request->body_maximum = exchange->gateway->settings->control_body_maximum;
-    exchange->when_body_whole = send_on;
+    bool is_limited = exchange->token && exchange->token->is_limited;
+    uint64_t maximum = exchange->gateway->settings->control_body_maximum;
+    if (is_limited && maximum > GATEWAY_LIMITED_BODY_MAXIMUM) maximum = GATEWAY_LIMITED_BODY_MAXIMUM;
+    exchange->request->body_maximum = maximum;
+    exchange->when_body_whole = is_limited ? judge : send_on;
     exchange_set_step(exchange, EXCHANGE_BODY);
     return HTTP_BODY_WHOLE;
 }

@@ -1,6 +1,7 @@
 /* Errors as each family's clients expect them: problem+json (RFC 9457), the Open Inference Protocol's {"error": "…"},
  * and OpenAI's {"error": {"message", "type", "code", "param"}}. */
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +56,7 @@ static void write_openai(yyjson_mut_doc *document, yyjson_mut_val *root, const s
         if (kinds[i].class != error->class) continue;
         type = kinds[i].type, code = kinds[i].code, param = kinds[i].param;
     }
+    if (error->http_status == 403) type = "permission_error", code = "insufficient_permissions";
     if (error->http_status == 429) type = "rate_limit_error", code = "rate_limit_exceeded";
     _cleanup_free_ char *text = error_text(error);
     yyjson_mut_val *object = yyjson_mut_obj_add_obj(document, root, "error");
@@ -94,6 +96,11 @@ char *gateway_write_error(const char *path, const struct error *error, const cha
     return json_write(document, ret_size);
 }
 
+/* RFC 6750 3: what was wrong is said only to who brought a token. */
+static const char *challenge_of(const struct exchange *exchange) {
+    return exchange->token_was_wrong ? "Bearer realm=\"slipway\", error=\"invalid_token\"" : "Bearer realm=\"slipway\"";
+}
+
 /* With the headers that belong to its status; an answer that has begun can only be broken off. Takes the error. */
 static void respond(struct exchange *exchange, struct error *error, const char *content_type, const char *body,
                     size_t size) {
@@ -104,15 +111,23 @@ static void respond(struct exchange *exchange, struct error *error, const char *
     }
     struct http_header headers[4] = {{"Content-Type", content_type}, {"X-Request-Id", exchange->request_id}};
     size_t count = 2;
-    char allow[64];
+    char allow[64], retry_after[24];
     switch (error->http_status) {
-    case 401: headers[count++] = (struct http_header){"WWW-Authenticate", "Bearer realm=\"slipway\""}; break;
+    case 401: headers[count++] = (struct http_header){"WWW-Authenticate", challenge_of(exchange)}; break;
+    case 403:
+        headers[count++] =
+            (struct http_header){"WWW-Authenticate", "Bearer realm=\"slipway\", error=\"insufficient_scope\""};
+        break;
     case 405:
         gateway_dispatch_allow(exchange->gateway->dispatch, exchange->request->path, allow);
         headers[count++] = (struct http_header){"Allow", allow};
         break;
     case 429:
-    case 503: headers[count++] = (struct http_header){"Retry-After", "1"}; break;
+    case 503:
+        snprintf(retry_after, sizeof retry_after, "%llu",
+                 exchange->retry_after_s ? (unsigned long long)exchange->retry_after_s : 1);
+        headers[count++] = (struct http_header){"Retry-After", retry_after};
+        break;
     default: break;
     }
     int status = error->http_status;

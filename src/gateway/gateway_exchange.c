@@ -96,6 +96,7 @@ static void write_log(struct exchange *exchange, uint64_t duration_us) {
                                .bytes = exchange->answer_bytes,
                                .duration_us = duration_us,
                                .request_id = exchange->request_id,
+                               .token = exchange->token_name,
                                .collection = exchange->collection ? exchange->collection_name : NULL,
                                .deployment = route ? route->name : NULL,
                                .revision = route ? route->revision : 0,
@@ -118,6 +119,7 @@ static void let_go(struct exchange *exchange) {
     if (exchange->free_part) exchange->free_part(exchange->part);
     gateway_collection_leave(exchange);
     gateway_proxy_leave(exchange);
+    gateway_tokens_release(exchange->tokens);
     recycle(exchange);
 }
 
@@ -173,11 +175,9 @@ static enum http_body_mode on_head(struct http_request *request, void *context) 
     struct gateway *gateway = context;
     struct exchange *exchange = new_exchange(gateway, request);
     gateway_dispatch_find(gateway->dispatch, request->method, request->path, &exchange->match);
+    if (!gateway_authorise(exchange)) return HTTP_BODY_WHOLE;
     const struct gateway_endpoint *endpoint = exchange->match.endpoint;
-    bool is_open = endpoint && endpoint->kind == GATEWAY_HEALTH;
-    if (!is_open && !gateway_is_authorised(gateway, request)) return gateway_serve_unauthorised(exchange);
-    if (!endpoint) return gateway_serve_nothing(exchange);
-    return endpoint->serve(exchange);
+    return endpoint ? endpoint->serve(exchange) : gateway_serve_nothing(exchange);
 }
 
 static void on_request(struct http_request *request, void *context) {

@@ -184,6 +184,20 @@ static void write_lanes(struct buffer *text, const struct family *family, const 
     }
 }
 
+/* Those whose rate is limited: tokens bound how many samples there are. */
+static void write_limited(struct buffer *text, const struct gateway *gateway) {
+    static const char name[] = "slipway_requests_limited_total";
+    const struct gateway_tokens *tokens = gateway->routes.current ? gateway->routes.current->tokens : NULL;
+    gateway_metrics_family(text, name, "counter", "Requests answered 429 because their token had made too many.");
+    for (size_t i = 0; tokens && i < tokens->count; i++) {
+        const struct gateway_token *token = &tokens->all[i];
+        if (!token->rate_milli) continue;
+        char label[sizeof "token=\"\"" + GATEWAY_TOKEN_NAME_SIZE]; /* a name needs no escapes */
+        snprintf(label, sizeof label, "token=\"%s\"", token->name);
+        gateway_metrics_number(text, name, label, token->limited_total);
+    }
+}
+
 static void write_kinds(struct buffer *text, const struct gateway *gateway) {
     static const char name[] = "slipway_http_answers_total";
     gateway_metrics_family(text, name, "counter", "Answers of every kind, by status.");
@@ -207,6 +221,7 @@ static void write_own(struct buffer *text, const struct gateway *gateway) {
             gateway_metrics_number(text, family->name, "", family->value(gateway));
     }
     write_collections(text, gateway);
+    write_limited(text, gateway);
     write_kinds(text, gateway);
 }
 

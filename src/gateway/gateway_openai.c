@@ -106,6 +106,10 @@ struct search {
 };
 
 static void go_on(struct exchange *exchange, bool found) {
+    if (found && !gateway_limits_allow(exchange->token, exchange->gateway->routes.current, exchange->model)) {
+        gateway_limits_refuse(exchange, "deployment", exchange->model);
+        return;
+    }
     if (found) {
         gateway_proxy_admit(exchange);
         return;
@@ -168,11 +172,13 @@ static void add_model(yyjson_mut_doc *document, yyjson_mut_val *list, const stru
     yyjson_mut_obj_add_str(document, model, "owned_by", "slipway");
 }
 
+/* Those that the token may use. */
 enum http_body_mode gateway_serve_openai_models(struct exchange *exchange) {
     const struct gateway_snapshot *snapshot = exchange->gateway->routes.current;
-    size_t count = HASH_COUNT(snapshot->routes), at = 0;
-    _cleanup_free_ struct gateway_route **sorted = mem_new_array(count, struct gateway_route *);
-    for (struct gateway_route *route = snapshot->routes; route; route = route->hh.next) sorted[at++] = route;
+    size_t count = 0;
+    _cleanup_free_ struct gateway_route **sorted = mem_new_array(HASH_COUNT(snapshot->routes), struct gateway_route *);
+    for (struct gateway_route *route = snapshot->routes; route; route = route->hh.next)
+        if (gateway_limits_allow(exchange->token, snapshot, route->name)) sorted[count++] = route;
     if (count) qsort(sorted, count, sizeof *sorted, by_name);
 
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);

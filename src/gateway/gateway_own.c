@@ -12,6 +12,8 @@ static void on_controller_asked(struct exchange *exchange, int status, const cha
     (void)status, (void)size;
     if (exchange->gateway->phase != GATEWAY_SERVING)
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "the gateway is ending");
+    else if (!exchange->gateway->routes.current->tokens)
+        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "the control database could not be read yet");
     else if (!body)
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "the gateway serves, but the controller does not answer");
     else

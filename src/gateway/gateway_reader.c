@@ -2,8 +2,10 @@
  * and, for names that have none, why. A collection's name that has none is looked for in routes read anew. One
  * read-only connection, opened when first needed: at the very first start there is no database yet (R3). What fails is
  * tried again; until then the gateway goes on with the routes it has. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -15,13 +17,22 @@
 #define RETRY_MAXIMUM_MS 3200
 #define LOOKUPS_MAXIMUM 64 /* names in one job */
 #define WAITING_MAXIMUM 1024 /* exchanges that wait for one */
+#define NAMES_SIZE_MAXIMUM (64u * 1024) /* of one deployment's names together */
 
-/* A name without a route, on its way to the worker and back. */
+/* What is asked about a name. */
+enum lookup_kind {
+    LOOKUP_STATUS, /* of a deployment without a route */
+    LOOKUP_COLLECTION, /* nothing: the routes are read again */
+    LOOKUP_NAMES, /* all that the deployment is called, for a token that is limited to names */
+};
+
+/* A name on its way to the worker and back. */
 struct gateway_lookup {
     struct exchange *exchange; /* NULL: it has ended meanwhile */
     char name[GATEWAY_NAME_MAXIMUM + 1];
-    bool is_collection; /* nothing is asked: the routes are read again */
+    enum lookup_kind kind;
     char *status, *message; /* of its deployment; status NULL: there is none */
+    struct buffer names; /* each with its NUL */
     struct gateway_lookup *next;
 };
 
@@ -41,7 +52,9 @@ struct gateway_reader {
     /* the job's: */
     bool reads_routes;
     struct gateway_lookup *lookups;
+    struct gateway_tokens *tokens; /* those in force, counted while it runs; NULL: none yet */
     struct gateway_snapshot *snapshot; /* result */
+    bool has_no_database; /* result: there is no such file */
     struct error *error;
 };
 
@@ -67,18 +80,40 @@ static int look_up(struct store_transaction *transaction, struct gateway_lookup 
     return 0;
 }
 
+/* An inactive one has given its name away, but is still the one that had it. */
+static int look_names_up(struct store_transaction *transaction, struct gateway_lookup *lookup,
+                         struct error **ret_error) {
+    _cleanup_rows_ struct store_rows *rows = NULL;
+    int step = store_query(transaction, &rows, ret_error,
+                           "SELECT name FROM route_names WHERE deployment_id = lower(?) OR deployment_id = "
+                           "(SELECT deployment_id FROM route_names AS named WHERE named.name = ?) "
+                           "UNION ALL SELECT name FROM deployments WHERE id = lower(?)",
+                           "ttt", lookup->name, lookup->name, lookup->name);
+    if (step) return step;
+    while ((step = store_next(rows, ret_error)) == 1) {
+        const char *name = store_text(rows, 0);
+        buffer_append(&lookup->names, name, strlen(name) + 1);
+    }
+    return step;
+}
+
 static int look_all_up(struct gateway_reader *reader, struct error **ret_error) {
     _cleanup_transaction_ struct store_transaction *transaction = NULL;
     int failed = store_begin(reader->store, &transaction, ret_error);
     for (struct gateway_lookup *lookup = reader->lookups; lookup && !failed; lookup = lookup->next)
-        if (!lookup->is_collection) failed = look_up(transaction, lookup, ret_error);
+        if (lookup->kind == LOOKUP_STATUS)
+            failed = look_up(transaction, lookup, ret_error);
+        else if (lookup->kind == LOOKUP_NAMES)
+            failed = look_names_up(transaction, lookup, ret_error);
     return failed;
 }
 
 static void on_work(uv_work_t *work) {
     struct gateway_reader *reader = CONTAINER_OF(work, struct gateway_reader, work);
+    reader->has_no_database = !reader->store && access(reader->path, F_OK) < 0 && errno == ENOENT;
     if (!reader->store && store_open_reader(reader->path, &reader->store, &reader->error)) return;
-    if (reader->reads_routes && gateway_snapshot_read(reader->store, &reader->snapshot, &reader->error)) return;
+    if (reader->reads_routes && gateway_snapshot_read(reader->store, reader->tokens, &reader->snapshot, &reader->error))
+        return;
     if (reader->lookups) look_all_up(reader, &reader->error);
 }
 
@@ -87,6 +122,7 @@ static void on_work(uv_work_t *work) {
 static void free_lookup(struct gateway_lookup *lookup) {
     free(lookup->status);
     free(lookup->message);
+    buffer_clear(&lookup->names);
     free(lookup);
 }
 
@@ -104,8 +140,10 @@ static void explain(struct gateway_reader *reader, struct gateway_lookup *lookup
     struct exchange *exchange = lookup->exchange;
     const struct gateway_snapshot *routes = reader->gateway->routes.current;
     exchange->lookup = NULL;
-    if (lookup->is_collection) {
+    if (lookup->kind == LOOKUP_COLLECTION) {
         explain_collection(reader, exchange);
+    } else if (lookup->kind == LOOKUP_NAMES) {
+        gateway_limits_names_found(exchange, &lookup->names, reader->error);
     } else if (routes && gateway_snapshot_find(routes, lookup->name, strlen(lookup->name))) {
         gateway_proxy_admit(exchange); /* it has one by now */
     } else if (reader->error && reader->store) {
@@ -148,6 +186,15 @@ static void try_again(struct gateway_reader *reader) {
     uv_timer_start(&reader->timer, on_timer, reader->retry_ms, 0);
 }
 
+/* What the first snapshot of a gateway is made of while the database cannot be read: no routes. Only where there is no
+ * file at all is it sure that there are no tokens; one that cannot be read may have some, so that nobody is let in by
+ * a token before it could. */
+static struct gateway_snapshot *snapshot_of_nothing(const struct gateway_reader *reader) {
+    struct gateway_snapshot *snapshot = gateway_snapshot_empty();
+    if (reader->has_no_database) snapshot->tokens = gateway_tokens_empty();
+    return snapshot;
+}
+
 /* The database is not there yet: the very first start. The controller speaks when it has made it. */
 static bool is_first_start(const struct gateway_reader *reader) {
     return !reader->store && reader->error->class == ERROR_UNAVAILABLE && !reader->gateway->routes.current;
@@ -164,16 +211,17 @@ static bool take_routes(struct gateway_reader *reader) {
             gateway_collections_rerouted(gateway);
         }
     } else if (is_first_start(reader)) {
-        gateway_routes_install(&gateway->routes, gateway_snapshot_empty());
+        gateway_routes_install(&gateway->routes, snapshot_of_nothing(reader));
     } else {
         log_failure(reader->error);
         return false;
     }
     gateway_replicas_forget_lanes(&gateway->replicas, clock_monotonic_ms());
-    reader->is_due = generation < reader->wanted;
+    bool is_known = gateway->routes.current->tokens;
+    reader->is_due = generation < reader->wanted || !is_known;
     if (generation >= reader->asked) reader->retry_ms = 0;
     gateway_start_serving(gateway);
-    return generation >= reader->asked;
+    return generation >= reader->asked && is_known;
 }
 
 static void free_when_done(struct gateway_reader *reader) {
@@ -201,6 +249,7 @@ static void on_worked(uv_work_t *work, int status) {
     struct gateway_reader *reader = CONTAINER_OF(work, struct gateway_reader, work);
     (void)status;
     reader->is_busy = false;
+    gateway_tokens_release(TAKE(reader->tokens));
     if (reader->is_closing) {
         drop_job(reader);
     } else {
@@ -237,7 +286,9 @@ static void begin_job(struct gateway_reader *reader) {
     reader->asked = reader->wanted;
     take_waiting(reader);
     for (struct gateway_lookup *lookup = reader->lookups; lookup; lookup = lookup->next)
-        reader->reads_routes |= lookup->is_collection;
+        reader->reads_routes |= lookup->kind == LOOKUP_COLLECTION;
+    const struct gateway_snapshot *current = reader->gateway->routes.current;
+    if (reader->reads_routes && current && current->tokens) reader->tokens = gateway_tokens_take(current->tokens);
     reader->is_busy = true;
     uv_queue_work(reader->gateway->config.loop, &reader->work, on_work, on_worked);
 }
@@ -258,15 +309,17 @@ void gateway_reader_want(struct gateway_reader *reader, uint64_t generation) {
     begin_job(reader);
 }
 
-static void wait_for(struct gateway_reader *reader, struct exchange *exchange, const char *name, bool is_collection) {
+static void wait_for(struct gateway_reader *reader, struct exchange *exchange, const char *name,
+                     enum lookup_kind kind) {
     if (reader->waiting_count == WAITING_MAXIMUM) {
         exchange_fail_with(exchange, ERROR_REQUEST, 429, "too many requests name %s that are not there",
-                           is_collection ? "collections" : "deployments");
+                           kind == LOOKUP_COLLECTION ? "collections" : "deployments");
         return;
     }
     struct gateway_lookup *lookup = mem_new(struct gateway_lookup);
     lookup->exchange = exchange;
-    lookup->is_collection = is_collection;
+    lookup->kind = kind;
+    lookup->names.maximum = NAMES_SIZE_MAXIMUM;
     strcpy(lookup->name, name); /* of the same size */
     exchange->lookup = lookup;
     *reader->waiting_end = lookup;
@@ -276,11 +329,15 @@ static void wait_for(struct gateway_reader *reader, struct exchange *exchange, c
 }
 
 void gateway_reader_explain(struct gateway_reader *reader, struct exchange *exchange) {
-    wait_for(reader, exchange, exchange->model, false);
+    wait_for(reader, exchange, exchange->model, LOOKUP_STATUS);
+}
+
+void gateway_reader_find_names(struct gateway_reader *reader, struct exchange *exchange) {
+    wait_for(reader, exchange, exchange->model, LOOKUP_NAMES);
 }
 
 void gateway_reader_find_collection(struct gateway_reader *reader, struct exchange *exchange) {
-    wait_for(reader, exchange, exchange->collection_name, true);
+    wait_for(reader, exchange, exchange->collection_name, LOOKUP_COLLECTION);
 }
 
 void gateway_reader_forget(struct exchange *exchange) {

@@ -12,6 +12,7 @@
 #include <uthash.h>
 
 #include "base/error.h"
+#include "gateway/gateway_tokens-internal.h"
 #include "store/store.h"
 
 struct gateway_collection;
@@ -51,6 +52,7 @@ struct gateway_snapshot {
     struct gateway_route *routes;
     struct gateway_route_name *names;
     struct gateway_collection_name *collections;
+    struct gateway_tokens *tokens; /* counted; NULL: nobody could read yet which there are */
     unsigned references; /* requests that took it, and one for being the current one */
     struct gateway_routes *owner;
     struct gateway_snapshot *older, *newer;
@@ -74,9 +76,11 @@ struct gateway_routes {
 };
 
 /* Reads all of it in one read transaction. Blocks: worker threads. The caller owns *ret_snapshot until it is installed
- * or freed with gateway_snapshot_free(). */
-int gateway_snapshot_read(struct store *store, struct gateway_snapshot **ret_snapshot, struct error **ret_error);
-/* The snapshot of a service that has no database yet: nothing, generation 0. */
+ * or freed with gateway_snapshot_free(). known: the tokens of the snapshot before, which stay when they have not
+ * changed; NULL: none. */
+int gateway_snapshot_read(struct store *store, struct gateway_tokens *known, struct gateway_snapshot **ret_snapshot,
+                          struct error **ret_error);
+/* The snapshot of a service whose database cannot be read yet: nothing, not even tokens, generation 0. */
 struct gateway_snapshot *gateway_snapshot_empty(void);
 /* One that was never installed. */
 void gateway_snapshot_free(struct gateway_snapshot *snapshot);

@@ -38,6 +38,7 @@ void gateway_snapshot_free(struct gateway_snapshot *snapshot) {
         free(collection->id);
         free(collection);
     }
+    gateway_tokens_release(snapshot->tokens);
     free(snapshot);
 }
 
@@ -155,7 +156,8 @@ static int read_collections(struct store_transaction *transaction, struct gatewa
     return step;
 }
 
-int gateway_snapshot_read(struct store *store, struct gateway_snapshot **ret_snapshot, struct error **ret_error) {
+int gateway_snapshot_read(struct store *store, struct gateway_tokens *known, struct gateway_snapshot **ret_snapshot,
+                          struct error **ret_error) {
     __attribute__((cleanup(free_snapshot_pointer))) struct gateway_snapshot *snapshot = gateway_snapshot_empty();
     _cleanup_transaction_ struct store_transaction *transaction = NULL;
     int failed = store_begin(store, &transaction, ret_error);
@@ -164,6 +166,7 @@ int gateway_snapshot_read(struct store *store, struct gateway_snapshot **ret_sna
     if (!failed) failed = read_replicas(transaction, snapshot, ret_error);
     if (!failed) failed = read_names(transaction, snapshot, ret_error);
     if (!failed) failed = read_collections(transaction, snapshot, ret_error);
+    if (!failed) failed = gateway_tokens_read(transaction, known, &snapshot->tokens, ret_error);
     if (failed) return ret_error ? error_wrap(ret_error, "read the routes") : failed;
     *ret_snapshot = TAKE(snapshot);
     return 0;
@@ -188,6 +191,7 @@ bool gateway_routes_install(struct gateway_routes *routes, struct gateway_snapsh
     }
     snapshot->owner = routes;
     snapshot->references = 1;
+    if (before && before->tokens && snapshot->tokens) gateway_tokens_carry_over(snapshot->tokens, before->tokens);
     struct gateway_route *route, *next;
     HASH_ITER(hh, snapshot->routes, route, next) {
         if (!route->name) route->name = text_copy(route->deployment_id);

@@ -83,7 +83,7 @@ static struct gateway_snapshot *read_snapshot(struct fixture *fixture) {
     struct store *reader;
     struct gateway_snapshot *snapshot;
     assert_int_equal(store_open_reader(fixture->path, &reader, NULL), 0);
-    assert_int_equal(gateway_snapshot_read(reader, &snapshot, NULL), 0);
+    assert_int_equal(gateway_snapshot_read(reader, NULL, &snapshot, NULL), 0);
     store_close(reader);
     return snapshot;
 }
@@ -192,7 +192,7 @@ static void a_database_without_its_generation_is_an_error(void **state) {
     struct gateway_snapshot *snapshot = NULL;
     _cleanup_error_ struct error *error = NULL;
     assert_int_equal(store_open_reader(fixture->path, &reader, NULL), 0);
-    assert_true(gateway_snapshot_read(reader, &snapshot, &error) < 0);
+    assert_true(gateway_snapshot_read(reader, NULL, &snapshot, &error) < 0);
     assert_null(snapshot);
     assert_non_null(error);
     store_close(reader);
