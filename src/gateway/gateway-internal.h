@@ -19,6 +19,7 @@
 #include "gateway/gateway_replicas-internal.h"
 #include "gateway/gateway_routes-internal.h"
 #include "gateway/gateway_tokens-internal.h"
+#include "gateway/gateway_trace-internal.h"
 #include "http/http_client.h"
 #include "http/http_server.h"
 #include "wire/wire.h"
@@ -71,6 +72,7 @@ struct gateway {
 
     struct gateway_queue deadlines; /* struct exchange's `deadline`; all have the same span */
     struct gateway_access_log *access_log;
+    struct gateway_tracer *tracer;
     struct gateway_code_count kinds[GATEWAY_KINDS][GATEWAY_CODES]; /* answers by kind of route and status */
 
     char id_prefix[17]; /* of request ids that are made here */
@@ -170,6 +172,7 @@ struct exchange {
     struct gateway_match match;
     enum exchange_step step;
     char request_id[GATEWAY_REQUEST_ID_MAXIMUM + 1];
+    struct gateway_trace *trace; /* NULL: it is not traced */
 
     /* who asks: */
     struct gateway_tokens *tokens; /* counted; `token` is in it */

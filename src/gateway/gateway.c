@@ -21,6 +21,7 @@
  *   gateway_workers.c      the threads that these work on
  *   gateway_errors.c       errors in each family's shape
  *   gateway_metrics.c gateway_exposition.c gateway_access_log.c     what is counted and written
+ *   gateway_trace.c gateway_trace_spans.c gateway_trace_sender.c gateway_traceparent.c     traces, if they are wanted
  *
  * Start: hello, the supervisor's snapshot, the routes; then it accepts. End: SIGTERM drains; a lost supervisor or the
  * drain's deadline breaks off. All of it is one loop thread; routes are read on libuv's workers. */
@@ -143,6 +144,9 @@ struct gateway *gateway_new(const struct gateway_config *config) {
     gateway->dispatch = gateway_dispatch_new();
     gateway->digest = digest_new();
     if (gateway->settings->access_log) gateway->access_log = gateway_access_log_new(config->loop, STDERR_FILENO);
+    gateway->tracer = gateway_tracer_new(gateway->id_prefix);
+    gateway_tracer_configure(gateway->tracer, gateway->settings->otlp_endpoint,
+                             (unsigned)gateway->settings->trace_percent);
     gateway_collections_open(gateway);
     gateway->reader = gateway_reader_new(gateway);
     gateway_supervisor_open(gateway);
@@ -225,6 +229,7 @@ void gateway_free(struct gateway *gateway) {
     gateway_free_spare_exchanges(gateway);
     gateway_close_doors(gateway);
     free(gateway->description.json);
+    gateway_tracer_free(gateway->tracer);
     free(gateway->headers);
     free(gateway);
 }

@@ -77,6 +77,7 @@ static void on_end(struct http_call *call, void *context) {
     exchange->status = 0;
     count_answer(exchange, status);
     search->revision = (int64_t)exchange->route->revision;
+    gateway_trace_part_end(exchange);
     gateway_proxy_release_replica(exchange);
     if (status != 200)
         fail_refused(exchange, status);
@@ -100,6 +101,7 @@ static void on_head(struct http_call *call, const struct http_answer *answer, vo
     gateway_queue_remove(&exchange->deadline); /* it has begun to answer in time */
     exchange_set_step(exchange, EXCHANGE_ANSWERING);
     exchange->status = answer->status;
+    gateway_trace_answered(exchange, answer);
     search->is_same_encoder = encoder && text_equal(encoder, exchange->pair->digest);
     search->head_size = 0;
     if (head) text_parse_number(head, HEAD_MAXIMUM, &search->head_size);
@@ -151,7 +153,8 @@ static void write_request(struct gateway_search *search) {
 static void ask_replica(struct exchange *exchange, struct http_pool *pool, const char *host,
                         void (*when_failed)(struct exchange *exchange, const struct http_failure *failure)) {
     struct gateway_search *search = exchange->part;
-    const struct http_header headers[] = {{"Content-Type", "application/json"}, {"X-Request-Id", exchange->request_id}};
+    struct http_header headers[3] = {{"Content-Type", "application/json"}, {"X-Request-Id", exchange->request_id}};
+    size_t header_count = gateway_trace_headers(exchange, headers, 2);
     _cleanup_free_ char *target = text_format("/v2/models/%s/infer", exchange->route->name);
     search->answer.size = 0;
     search->begun_us = clock_monotonic_us();
@@ -162,7 +165,7 @@ static void ask_replica(struct exchange *exchange, struct http_pool *pool, const
                                                            .target = target,
                                                            .host = host,
                                                            .headers = headers,
-                                                           .header_count = ARRAY_SIZE(headers),
+                                                           .header_count = header_count,
                                                            .body = search->request.bytes,
                                                            .body_size = search->request.size,
                                                            .has_body = true},
@@ -175,6 +178,7 @@ void gateway_embed(struct exchange *exchange, void (*done)(struct exchange *exch
     search->answer.maximum = HEAD_MAXIMUM + (size_t)VECTOR_DIMENSION_MAXIMUM * sizeof(float);
     write_request(search);
     exchange->send = ask_replica;
+    gateway_trace_part(exchange, GATEWAY_TRACE_EMBED);
     snprintf(exchange->model, sizeof exchange->model, "%s", exchange->pair->deployment_id);
     gateway_proxy_admit(exchange);
 }

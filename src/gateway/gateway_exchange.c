@@ -88,6 +88,7 @@ void gateway_free_spare_exchanges(struct gateway *gateway) {
 static void write_log(struct exchange *exchange, uint64_t duration_us) {
     const struct gateway_route *route = exchange->route;
     const struct gateway_incarnation *incarnation = exchange->incarnation;
+    char trace_id[33];
     gateway_access_log_add(exchange->gateway->access_log,
                            &(struct gateway_access){
                                .method = exchange->request->method,
@@ -101,6 +102,7 @@ static void write_log(struct exchange *exchange, uint64_t duration_us) {
                                .deployment = route ? route->name : NULL,
                                .revision = route ? route->revision : 0,
                                .replica = incarnation && incarnation->replica ? incarnation->replica->id : NULL,
+                               .trace_id = gateway_trace_id(exchange, trace_id) ? trace_id : NULL,
                            });
 }
 
@@ -111,6 +113,7 @@ static void close_books(struct exchange *exchange, int status) {
     uint64_t duration_us = clock_monotonic_us() - exchange->request->received_us;
     gateway_count_answer(exchange, duration_us);
     if (exchange->gateway->access_log) write_log(exchange, duration_us);
+    gateway_trace_end(exchange, duration_us);
     if (exchange->call) http_call_cancel(TAKE(exchange->call)); /* it reads the request's body */
 }
 
@@ -175,6 +178,7 @@ static enum http_body_mode on_head(struct http_request *request, void *context) 
     struct gateway *gateway = context;
     struct exchange *exchange = new_exchange(gateway, request);
     gateway_dispatch_find(gateway->dispatch, request->method, request->path, &exchange->match);
+    gateway_trace_begin(exchange);
     if (!gateway_authorise(exchange)) return HTTP_BODY_WHOLE;
     const struct gateway_endpoint *endpoint = exchange->match.endpoint;
     return endpoint ? endpoint->serve(exchange) : gateway_serve_nothing(exchange);

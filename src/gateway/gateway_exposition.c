@@ -41,6 +41,14 @@ static uint64_t log_lines_left_out(const struct gateway *gateway) {
     return gateway_access_log_left_out(gateway->access_log);
 }
 
+static uint64_t spans_sent(const struct gateway *gateway) {
+    return gateway_tracer_sent(gateway->tracer);
+}
+
+static uint64_t spans_dropped(const struct gateway *gateway) {
+    return gateway_tracer_dropped(gateway->tracer);
+}
+
 /* procfs answers from memory; nothing waits. */
 static uint64_t resident_bytes(const struct gateway *gateway) {
     (void)gateway;
@@ -142,6 +150,9 @@ static const struct family {
     {"slipway_http_requests_open", "gauge", "Requests of any kind that are not answered yet.", NULL, exchanges},
     {"slipway_access_log_left_out_total", "counter", "Access log lines that nobody read in time.", NULL,
      log_lines_left_out},
+    {"slipway_trace_spans_sent_total", "counter", "Spans that the collector has taken.", NULL, spans_sent},
+    {"slipway_trace_spans_dropped_total", "counter", "Spans that were lost: too many, or not taken.", NULL,
+     spans_dropped},
     {"slipway_gateway_resident_memory_bytes", "gauge", "Resident memory of the gateway.", NULL, resident_bytes},
 };
 

@@ -43,7 +43,8 @@ void gateway_set_request_id(struct exchange *exchange) {
 
 static const char *const dropped_upstream[] = {"Host",   "Content-Length",  "Authorization",
                                                "Expect", "X-Forwarded-For", "X-Request-Id"};
-static const char *const dropped_downstream[] = {"Content-Length", "Date", "Server", "X-Slipway-Batch", "X-Request-Id"};
+static const char *const dropped_downstream[] = {"Content-Length",   "Date",        "Server", "X-Slipway-Batch",
+                                                 "X-Slipway-Timing", "X-Request-Id"};
 
 static bool is_among(const struct http_header *header, const char *const *names, size_t count) {
     for (size_t i = 0; i < count; i++)
@@ -103,12 +104,12 @@ static const char *forwarded_for(struct exchange *exchange) {
 
 size_t gateway_headers_upstream(struct exchange *exchange) {
     const struct http_request *request = exchange->request;
-    struct http_header *to = gateway_scratch_headers(exchange->gateway, request->header_count + 2);
+    struct http_header *to = gateway_scratch_headers(exchange->gateway, request->header_count + 3);
     size_t count = copy_passing(to, request->headers, request->header_count, dropped_upstream,
                                 sizeof dropped_upstream / sizeof *dropped_upstream);
     to[count++] = (struct http_header){"X-Forwarded-For", forwarded_for(exchange)};
     to[count++] = (struct http_header){"X-Request-Id", exchange->request_id};
-    return count;
+    return gateway_trace_headers(exchange, to, count);
 }
 
 size_t gateway_headers_downstream(struct exchange *exchange, const struct http_answer *answer) {

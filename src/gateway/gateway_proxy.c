@@ -105,6 +105,7 @@ static bool send_to_replica(struct exchange *exchange) {
         return false;
     }
     exchange->route->lane->in_flight++;
+    gateway_trace_part(exchange, GATEWAY_TRACE_REPLICA);
     gateway_queue_remove(&exchange->waiting);
     if (is_being_uploaded(exchange)) gateway_queue_remove(&exchange->deadline);
     (exchange->send ? exchange->send : gateway_relay)(exchange, exchange->incarnation->pool, RUNNER_HOST, on_failed);
@@ -180,6 +181,7 @@ static bool names_another_revision(struct exchange *exchange) {
 
 void gateway_proxy_admit(struct exchange *exchange) {
     if (!exchange->deadline.queue) set_deadline(exchange);
+    gateway_trace_part(exchange, GATEWAY_TRACE_QUEUE);
     if (take_route(exchange)) {
         enqueue(exchange);
     } else if (!names_another_revision(exchange)) {
@@ -228,6 +230,7 @@ static void send_again(struct exchange *exchange, bool was_sent) {
     if (!exchange->deadline.queue) set_deadline(exchange);
     take_route(exchange);
     struct gateway_lane *lane = exchange->route->lane;
+    gateway_trace_part(exchange, GATEWAY_TRACE_QUEUE);
     exchange_set_step(exchange, EXCHANGE_QUEUED);
     gateway_queue_push_first(&lane->queue, &exchange->waiting);
     drain_lane(lane);
@@ -236,6 +239,7 @@ static void send_again(struct exchange *exchange, bool was_sent) {
 static void on_failed(struct exchange *exchange, const struct http_failure *failure) {
     struct gateway *gateway = exchange->gateway;
     bool was_slow = failure->timed_out && failure->sent;
+    gateway_trace_replica_failed(exchange, was_slow ? "timeout" : "connection");
     if (!was_slow) gateway_incarnation_suspect(exchange->incarnation, uv_now(gateway->config.loop));
     if (http_has_begun(exchange->request)) {
         exchange_break(exchange);

@@ -48,6 +48,7 @@ static void on_head(struct http_call *call, const struct http_answer *answer, vo
     exchange_set_step(exchange, EXCHANGE_ANSWERING);
     exchange->status = answer->status;
     count_batch(exchange, answer);
+    gateway_trace_answered(exchange, answer);
     size_t count = gateway_headers_downstream(exchange, answer);
     exchange->answer.size = 0;
     exchange->answer_is_kept = answer->content_length >= 0 && answer->content_length <= GATEWAY_ANSWER_WHOLE_MAXIMUM &&

@@ -111,6 +111,7 @@ static void done_search(struct gateway_work *work) {
     struct exchange *exchange = CONTAINER_OF(work, struct exchange, work);
     struct gateway_search *search = exchange->part;
     exchange->is_with_worker = false;
+    gateway_trace_part_end(exchange);
     if (search->error) {
         gateway_documents_fail(exchange, TAKE(search->error));
         return;
@@ -138,6 +139,7 @@ static void compare(struct exchange *exchange) {
                                             : NULL;
     if (!search->query) search->revision = exchange->pair->revision;
     search->deployment = text_copy(route ? route->name : exchange->pair->deployment_id);
+    gateway_trace_part(exchange, GATEWAY_TRACE_FIND);
     gateway_documents_work(exchange, exchange->gateway->collections.searches, run_search, done_search);
 }
 

@@ -383,6 +383,7 @@ static void fill_request(struct http_connection *connection) {
     request->peer = connection->peer;
     request->local = connection->is_local;
     request->tls = connection->tls;
+    request->is_old = connection->is_old;
 }
 
 /* What the head says about the connection. Returns a status to refuse with, or 0. */

@@ -40,6 +40,7 @@ struct http_request {
     size_t body_maximum; /* the handler may set it in on_head; begins with the limits' */
     uint64_t received_us; /* clock_monotonic_us() when the head was complete */
     const char *peer; /* "127.0.0.1:4711" or "unix" */
+    bool is_old; /* HTTP/1.0 */
     bool tls; /* it came over TLS */
     bool local; /* it came by http_server_listen_local(): a process of the service's own user or of root sent it */
     void *context; /* the handler's own */

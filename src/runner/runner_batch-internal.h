@@ -44,6 +44,7 @@ struct batch_request {
     struct error *error; /* the first failure; the owner frees it */
     uint64_t queued_us; /* when it was submitted */
     uint64_t waited_us; /* until its first unit ran */
+    uint64_t ran_us; /* from then until its last unit had run */
     size_t taken, unfinished; /* the batcher's */
     struct batch_request *next;
 };

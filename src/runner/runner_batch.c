@@ -131,7 +131,9 @@ static size_t take_round(struct batcher *batcher, struct batch_request **ret_dro
 
 static void finish_unit(struct batcher *batcher, struct batch_unit *unit) {
     struct batch_request *request = unit->request;
-    if (--request->unfinished == 0) batcher->config.finished(batcher->config.context, request);
+    if (--request->unfinished > 0) return;
+    request->ran_us = clock_monotonic_us() - request->queued_us - request->waited_us;
+    batcher->config.finished(batcher->config.context, request);
 }
 
 static void count_group(struct batch_statistics *statistics, size_t count, uint64_t run_us) {

@@ -4,9 +4,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "runner/runner_service-internal.h"
+
+#define TIMING_SIZE 128
 
 /* ---- the end -------------------------------------------------------------- */
 
@@ -36,9 +39,17 @@ static void fail(struct runner_job *job, const struct error *error) {
     free_job(job);
 }
 
+/* What became of the time, for whoever traces the request (gateway_trace-internal.h): microseconds. A request that was
+ * run again waits until the first time and runs from then on. */
+static void write_timing(const struct runner_job *job, char ret_text[TIMING_SIZE]) {
+    snprintf(ret_text, TIMING_SIZE, "wait=%" PRIu64 ";run=%" PRIu64 ";total=%" PRIu64 ";tokens=%zu",
+             job->batch.waited_us, job->batch.ran_us, clock_monotonic_us() - job->request->received_us,
+             runner_texts_tokens(&job->texts));
+}
+
 static void answer(struct runner_job *job) {
     const struct model *model = job->service->model;
-    char batch[24], head_size[24], truncated[24];
+    char batch[24], head_size[24], truncated[24], timing[TIMING_SIZE];
     struct http_header headers[6];
     size_t count = 0, size;
     snprintf(batch, sizeof batch, "%zu", job->batch.largest_batch);
@@ -55,6 +66,10 @@ static void answer(struct runner_job *job) {
     if (job->head_size >= 0) {
         snprintf(head_size, sizeof head_size, "%" PRId64, job->head_size);
         headers[count++] = (struct http_header){"Inference-Header-Content-Length", head_size};
+    }
+    if (http_request_header(job->request, "Traceparent")) {
+        write_timing(job, timing);
+        headers[count++] = (struct http_header){"X-Slipway-Timing", timing};
     }
     char *body = buffer_take(&job->answer, &size);
     count_answer(job->service, 200);
