@@ -659,6 +659,9 @@ static void a_gateway_that_ends_amid_writes_ends_cleanly(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        /* First, as they fork: ThreadSanitizer wants no threads before. */
+        cmocka_unit_test(a_full_disk_refuses_writes_and_they_go_on_when_there_is_room),
+        cmocka_unit_test(S1_a_write_whose_sync_failed_is_not_acknowledged_and_none_is_after_it),
         TEST(a_document_is_written_read_and_deleted),
         TEST(a_document_that_is_not_there_is_not_deleted_and_nothing_is_written),
         TEST(each_acknowledged_append_is_told_to_the_indexer),
@@ -685,8 +688,6 @@ int main(void) {
         TEST(X8_a_collection_that_is_being_deleted_takes_nothing_more),
         TEST(X8_who_waits_for_the_index_of_a_deleted_collection_is_answered),
         TEST(L1_nothing_is_appended_while_an_index_is_ahead_of_the_log),
-        cmocka_unit_test(a_full_disk_refuses_writes_and_they_go_on_when_there_is_room),
-        cmocka_unit_test(S1_a_write_whose_sync_failed_is_not_acknowledged_and_none_is_after_it),
         TEST(figures_tell_writes_and_appends),
         TEST(a_gateway_that_ends_amid_writes_ends_cleanly),
     };
