@@ -133,6 +133,7 @@ static int run_round(struct writing *writing, struct state_cut *cut, struct back
     bool lacks = backup->with_packages && backup_packages_lacking(packages);
     if (lacks && round < ROUNDS_PACKAGES_FIRST) {
         state_cut_release(cut);
+        pause_point("backup_packages_listed");
         return backup_packages_copy(backup, writing->part, packages, writing->manifest, &gone, ret_error);
     }
     if ((result = write_databases(writing, cut, ret_error)) < 0) return result;

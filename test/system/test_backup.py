@@ -11,14 +11,15 @@ import sqlite3
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 
 import httpx
 import pytest
 
 import models as folders
 from collection import Collection
-from deployments import deploy, get
-from pauses import paused_service
+from deployments import delete, deploy, get
+from pauses import PROGRAM as PAUSED_PROGRAM, Pauses, paused_service
 from slipway import DEADLINE, PROGRAM, eventually, in_own_mounts
 from test_index_damage import first_row, flip_bit
 from test_switch import COUNT, assert_whole, ends, text_of
@@ -329,24 +330,60 @@ def test_a_backup_taken_between_the_steps_of_a_switch_goes_on_from_there_when_re
             restored.stop()
 
 
-def test_a_service_that_records_all_the_time_makes_the_moment_be_taken_anew(make_slipway, tmp_path, models):
+@pytest.fixture
+def paused(tmp_path):
+    """begin(point, command…): the command, which stands at that point; its point lets it go on."""
+    pauses, processes = Pauses(tmp_path / "pauses"), []
+
+    @contextmanager
+    def begin(name, *words):
+        with pauses.at(name) as point:
+            process = subprocess.Popen([PAUSED_PROGRAM, *map(str, words)], stdout=subprocess.DEVNULL,
+                                       env=os.environ | {"SLIPWAY_PAUSE_POINTS": str(pauses.folder)})
+            processes.append(process)
+            assert point.reached() == process.pid
+            yield process
+
+    yield begin
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_a_service_that_records_all_the_time_makes_the_moment_be_taken_anew(make_slipway, tmp_path, models, paused):
     """The control database changes between the first read transaction and the last: what was read is thrown away."""
     service = make_slipway().start()
     notes = fill(service, models)
-    pauses = tmp_path / "pauses"
-    pauses.mkdir()
-    point = pauses / "backup_cutting"
-    point.touch()
-    process = subprocess.Popen([f"{os.environ.get('SLIPWAY_BUILD', '')}/test/slipway-paused", "backup", "--state", service.state,
-                                tmp_path / "backup"], env=os.environ | {"SLIPWAY_PAUSE_POINTS": str(pauses)})
-    eventually(lambda: (pauses / "backup_cutting.reached").exists(), what="the backup has begun its transactions")
-    deploy(service, "between", folders.add_one(models, "between"))
-    service.create_collection("later", "source")
-    point.unlink()
+    # Without packages, for which it would take another moment anyway.
+    with paused("backup_cutting", "backup", "--without-packages", "--state", service.state, tmp_path / "backup") as process:
+        deploy(service, "between", folders.add_one(models, "between"))
+        service.create_collection("later", "source")
     assert process.wait(DEADLINE) == 0
     names = {row[0] for row in ask(tmp_path / "backup" / "control.db", "SELECT name FROM collections")}
     assert names == {"notes", "later"} and len(databases(tmp_path / "backup")) == 2
     assert notes.facts()["documents"] == COUNT
+
+
+@pytest.mark.parametrize("point", ["backup_packages_listed", "backup_databases_written"])
+def test_models_that_come_and_go_while_the_backup_is_taken_are_in_it_or_not_as_its_records_say(
+        make_slipway, tmp_path, models, paused, point):
+    service = make_slipway().start()
+    fill(service, models)
+    deploy(service, "goes", folders.add_one(models, "goes", amount=3.0))
+    before = {path.name for path in (service.state / "packages" / "sha256").iterdir()}
+    with paused(point, "backup", "--state", service.state, tmp_path / "backup") as process:
+        delete(service, "goes")
+        eventually(lambda: before - {path.name for path in (service.state / "packages" / "sha256").iterdir()})
+        deploy(service, "comes", folders.add_one(models, "comes", amount=4.0))
+    assert process.wait(DEADLINE) == 0
+    source = tmp_path / "backup"
+    recorded = {row[0] for row in ask(source / "control.db", "SELECT digest FROM packages")}
+    assert {path.name for path in (source / "packages" / "sha256").iterdir()} == recorded and len(recorded) == 2
+    alive = {row[0] for row in ask(source / "control.db", "SELECT name FROM deployments WHERE status = 'active'")}
+    assert alive == {"source", "comes" if point == "backup_packages_listed" else "goes"}
+    run("restore", source, "--state", tmp_path / "restored")
+    assert check(tmp_path / "restored")["findings"] == []
 
 
 # ---- what a backup leaves when it does not come to its end
@@ -376,6 +413,36 @@ def test_a_full_disk_is_a_sentence_and_no_backup(notes, tmp_path):
     place = tmp_path / "small"
     place.mkdir()
     done = run("backup", "--state", notes.service.state, place / "backup", expected=3, prefix=in_own_mounts(
+        f'mount -t tmpfs -o size=64k none {place}; "$@" && exit 0; status=$?; test -z "$(ls -A {place})" || exit 99; exit $status',
+        []))
+    assert "disk is full" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("point", ["backup_databases_written", "state_before_rename"])
+def test_a_backup_that_is_killed_at_its_end_leaves_none(notes, tmp_path, paused, point):
+    with paused(point, "backup", "--state", notes.service.state, tmp_path / "backup") as process:
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "backup").exists() and (tmp_path / "backup.part").exists()
+    backup(notes.service, tmp_path / "backup")
+
+
+@pytest.mark.parametrize("point", ["restore_databases_copied", "state_before_rename"])
+def test_a_killed_restore_leaves_none_and_the_next_one_clears_up_behind_it(notes, tmp_path, paused, point):
+    backup(notes.service, tmp_path / "backup")
+    with paused(point, "restore", tmp_path / "backup", "--state", tmp_path / "restored") as process:
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "restored").exists()
+    run("restore", tmp_path / "backup", "--state", tmp_path / "restored")
+    assert not (tmp_path / "restored.part").exists() and check(tmp_path / "restored")["findings"] == []
+
+
+def test_a_full_disk_is_a_sentence_and_no_restored_state(notes, tmp_path):
+    backup(notes.service, tmp_path / "backup")
+    place = tmp_path / "small"
+    place.mkdir()
+    done = run("restore", tmp_path / "backup", "--state", place / "state", expected=3, prefix=in_own_mounts(
         f'mount -t tmpfs -o size=64k none {place}; "$@" && exit 0; status=$?; test -z "$(ls -A {place})" || exit 99; exit $status',
         []))
     assert "disk is full" in done.stderr, done.stderr
