@@ -39,8 +39,8 @@ int api_deployment_revisions(struct api_call *call, struct error **ret_error) {
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     _cleanup_rows_ struct store_rows *rows = NULL;
     int64_t limit, offset;
-    int result = begin(call, &tx, &deployment, &limit, &offset, ret_error);
-    if (result < 0) return result;
+    int result = api_check_parameters(call, 1u << API_LIMIT | 1u << API_OFFSET, ret_error); /* nothing to follow */
+    if (result < 0 || (result = begin(call, &tx, &deployment, &limit, &offset, ret_error)) < 0) return result;
     result =
         store_query(tx, &rows, ret_error,
                     "SELECT number, model_uri, resolved_uri, package_digest, encoder_digest, target_json, recipe_json, "

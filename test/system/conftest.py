@@ -4,7 +4,8 @@
     make_slipway   makes more of them, or ones with settings: make_slipway(drain="2s", upstream_timeout="2s")
     models         the folder, inside the roots, where a test lays out models (models.py)
 
-When a test fails, the log of each service it used is in the report.
+Every answer is held against /openapi.json (conformance.py); when the whole folder has run, every operation must have
+succeeded in some test. When a test fails, the log of each service it used is in the report.
 """
 
 import sys
@@ -14,13 +15,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import conformance  # noqa: E402
 from slipway import Slipway  # noqa: E402
 
 services_key = pytest.StashKey()
+missing_key = pytest.StashKey()
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "sanitizer: also run against the program built with sanitizers")
+    conformance.install()
 
 
 @pytest.fixture
@@ -66,3 +70,39 @@ def pytest_runtest_makereport(item, call):
     if report.failed:
         for service in item.stash.get(services_key, []):
             report.sections.append((f"log of {service.folder.name}", service.whole_log()[-20000:]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    conformance.violations.clear()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    outcome = yield
+    if conformance.violations and not outcome.excinfo:
+        found = list(dict.fromkeys(conformance.violations))
+        outcome.force_exception(AssertionError("not as /openapi.json says:\n" + "\n".join(found[:10])))
+
+
+def ran_whole(session):
+    """Whether nothing of the folder was left out."""
+    here = Path(__file__).parent
+    option = session.config.option
+    is_whole = all(Path(argument).resolve() == here for argument in session.config.args)
+    return is_whole and not option.keyword and not option.markexpr and not session.testsfailed and not session.shouldstop
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if exitstatus == 0 and ran_whole(session) and conformance.visited:
+        missing = conformance.description().operations() - conformance.visited
+        session.config.stash[missing_key] = missing
+        if missing:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if conformance.visited:
+        terminalreporter.write_line(f"{len(conformance.visited)} operations of /openapi.json were seen to succeed")
+    if config.stash.get(missing_key, None):
+        terminalreporter.write_line(f"FAILED: no test saw these succeed: {', '.join(sorted(config.stash[missing_key]))}", red=True)

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import httpx
 
+import conformance
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = os.environ.get("SLIPWAY_PROGRAM", str(ROOT / "build" / "slipway"))
 DEADLINE = 60.0  # seconds; a sanitized program on a busy machine is slow
@@ -76,12 +78,14 @@ def lives(pid, start=None):
 
 
 class Slipway:
-    def __init__(self, folder, port=0, program=PROGRAM, environment=None, state=None, **settings):
-        """`folder` is where log and (unless named) state lie; `settings` become flags: drain="2s" is --drain 2s."""
+    def __init__(self, folder, port=0, program=PROGRAM, environment=None, state=None, is_watched=True, **settings):
+        """`folder` is where log and (unless named) state lie; `settings` become flags: drain="2s" is --drain 2s. What a
+        watched one answers must be as /openapi.json says (conformance.py)."""
         self.folder = Path(folder)
         self.state = Path(state) if state else self.folder / "state"
         self.host, self.port, self.program = "127.0.0.1", port, program
         self.settings = settings
+        self.is_watched = is_watched
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("SLIPWAY_")} | (environment or {})
         self.log_path = self.folder / "slipway.log"
         self.process = None
@@ -106,6 +110,8 @@ class Slipway:
     def start(self, deadline=DEADLINE):
         self.launch()
         self.port = self.port or int(eventually(self._port_in_log, deadline, "the log names the port"))
+        if self.is_watched:
+            conformance.watch(self.url)
         self.wait_until_ready(deadline)
         return self
 
@@ -130,6 +136,7 @@ class Slipway:
         """Ends all that is left. Fails when a process outlived serve: the kernel is to end them with it (RULES P2)."""
         if self.process is None:
             return
+        conformance.unwatch(self.url)
         self._note_children()
         if self.process.poll() is None:
             self.process.kill()
