@@ -66,9 +66,23 @@ const char *slipway_error_class_name(int error_class);
 /* ---- the connection ---- */
 
 struct slipway;
-/* Nothing is sent yet. `url` like "http://127.0.0.1:8400" (NULL: that one); token may be NULL. Both are copied.
- * SLIPWAY_CONFIGURATION for a URL that is none. Free with slipway_close(). */
+/* Nothing is sent yet. `url` like "http://127.0.0.1:8400" (NULL: that one), "https://…", or "unix:/var/lib/slipway/
+ * control.sock", the control socket in a state folder, where the service's own user and root need no token; token may
+ * be NULL. Both are copied. SLIPWAY_CONFIGURATION for a URL that is none. Free with slipway_close(). */
 int slipway_open(const char *url, const char *token, struct slipway **ret_service, struct slipway_error **ret_error);
+
+/* What slipway_open_with() takes; NULL is nothing, or the default. The files are PEM, concern https only, and are read
+ * at each new connection. */
+struct slipway_options {
+    const char *url, *token; /* as slipway_open() takes them */
+    const char *ca_file; /* the authorities of which one must have signed the service's certificate; NULL: the system's */
+    const char *certificate_file; /* what a service that asks for a certificate is shown */
+    const char *key_file; /* its private key; NULL: it is in certificate_file, too */
+};
+/* The same with more to say. All is copied. SLIPWAY_CONFIGURATION; SLIPWAY_UNAVAILABLE for the folder of a socket that
+ * cannot be opened. */
+int slipway_open_with(const struct slipway_options *options, struct slipway **ret_service,
+                      struct slipway_error **ret_error);
 void slipway_close(struct slipway *service); /* NULL is fine */
 /* The deadline of each later call in milliseconds; 0 goes back to 60 s. */
 void slipway_set_timeout(struct slipway *service, uint32_t timeout_ms);

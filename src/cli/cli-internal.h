@@ -61,6 +61,10 @@ bool cli_is_group(const char *word);
 /* A whole number from a flag; false after saying what is wrong. *ret_number stays when the flag was not given. */
 bool cli_number(const struct cli *cli, enum cli_flag flag, uint64_t maximum, uint64_t *ret_number);
 
+/* cli_connect.c: opens what the flags say, or else SLIPWAY_URL, _TOKEN, _CA, _CERT and _KEY, or else the control socket
+ * of the state folder here (SLIPWAY_STATE, slipway-state). */
+int cli_connect(const struct slipway_options *given, struct slipway **ret_service, struct slipway_error **ret_error);
+
 /* cli_help.c */
 void cli_print_help(void);
 void cli_print_command_help(const struct cli_command *command);

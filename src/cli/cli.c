@@ -33,10 +33,13 @@ const size_t cli_command_count = ARRAY_SIZE(cli_commands);
 
 /* The connection that flags and environment describe. */
 static int open_service(struct cli *cli) {
-    const char *url = cli->flags[FLAG_URL] ? cli->flags[FLAG_URL] : getenv("SLIPWAY_URL");
-    const char *token = cli->flags[FLAG_TOKEN] ? cli->flags[FLAG_TOKEN] : getenv("SLIPWAY_TOKEN");
+    const struct slipway_options options = {.url = cli->flags[FLAG_URL],
+                                            .token = cli->flags[FLAG_TOKEN],
+                                            .ca_file = cli->flags[FLAG_CA],
+                                            .certificate_file = cli->flags[FLAG_CLIENT_CERTIFICATE],
+                                            .key_file = cli->flags[FLAG_CLIENT_KEY]};
     struct slipway_error *error = NULL;
-    if (slipway_open(url && *url ? url : NULL, token, &cli->service, &error) < 0) return cli_fail(cli, error);
+    if (cli_connect(&options, &cli->service, &error) < 0) return cli_fail(cli, error);
     if (cli->timeout_ms) slipway_set_timeout(cli->service, cli->timeout_ms);
     return EXIT_OK;
 }

@@ -1,6 +1,6 @@
 /* What libslipway's files share.
  *
- * client.c sends (libcurl); client_error.c makes errors; client_request.c turns requests into JSON; client_answer.c and
+ * client_open.c opens, client.c sends (libcurl); client_error.c makes errors; client_request.c turns requests into JSON; client_answer.c and
  * client_answer_collections.c turn JSON into the public structs; client_deployments.c, client_tasks.c, client_data.c,
  * client_collections.c, client_documents.c, client_stream.c, client_search.c and client_reindex.c are the calls, and
  * client_steps.c what is made of several of them. Every public struct is the first member of an owner that keeps the
@@ -14,8 +14,12 @@
 #include "slipway.h"
 
 struct slipway {
-    char *url; /* without a trailing slash */
-    char *token; /* or NULL */
+    char *url; /* without a trailing slash; of a socket: what stands in the requests */
+    char *shown; /* as it was given */
+    char *token; /* or NULL, as all below */
+    char *socket; /* a path that fits an address */
+    int folder; /* the socket's, where its own path does not; else -1 */
+    char *ca_file, *certificate_file, *key_file;
     CURL *curl; /* keeps the connection between calls */
     uint32_t timeout_ms;
 };
@@ -43,6 +47,8 @@ struct client_answer {
     bool broken_off; /* take() said so */
 };
 
+/* client_open.c: tells libcurl how this service is reached. */
+void client_set_way(const struct slipway *service);
 /* Sends and reads the answer. An answer of 400 and above becomes the error it stands for. */
 int client_send(struct slipway *service, const struct client_request *request, struct client_answer *ret_answer,
                 struct slipway_error **ret_error);

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -6,7 +7,6 @@
 #include "base/text.h"
 #include "client/client-internal.h"
 
-#define DEFAULT_URL "http://127.0.0.1:8400"
 #define DEFAULT_TIMEOUT_MS 60000
 #define ANSWER_MAXIMUM ((size_t)256 * 1024 * 1024)
 
@@ -14,36 +14,6 @@ const char *slipway_version(void) {
 #define VERSION_TEXT(major, minor, patch) #major "." #minor "." #patch
 #define VERSION_EXPANDED(major, minor, patch) VERSION_TEXT(major, minor, patch)
     return VERSION_EXPANDED(SLIPWAY_VERSION_MAJOR, SLIPWAY_VERSION_MINOR, SLIPWAY_VERSION_PATCH);
-}
-
-int slipway_open(const char *url, const char *token, struct slipway **ret_service, struct slipway_error **ret_error) {
-    if (!url) url = DEFAULT_URL;
-    if (!text_starts_with(url, "http://") && !text_starts_with(url, "https://"))
-        return client_error(ret_error, SLIPWAY_CONFIGURATION, 0,
-                            "open %s: the URL of the service must begin with http:// or https://", url);
-    if (token && strpbrk(token, "\r\n"))
-        return client_error(ret_error, SLIPWAY_CONFIGURATION, 0, "open %s: the token has a line break in it", url);
-    curl_global_init(CURL_GLOBAL_DEFAULT); /* counted; thread-safe from libcurl 7.84 */
-    CURL *curl = curl_easy_init();
-    if (!curl) return client_error(ret_error, SLIPWAY_UNAVAILABLE, 0, "open %s: libcurl could not be started", url);
-    struct slipway *service = mem_new(struct slipway);
-    size_t length = strlen(url);
-    while (length && url[length - 1] == '/') length--;
-    service->url = text_copy_bytes(url, length);
-    service->token = token && *token ? text_copy(token) : NULL;
-    service->curl = curl;
-    service->timeout_ms = DEFAULT_TIMEOUT_MS;
-    *ret_service = service;
-    return 0;
-}
-
-void slipway_close(struct slipway *service) {
-    if (!service) return;
-    curl_easy_cleanup(service->curl);
-    free(service->url);
-    free(service->token);
-    free(service);
-    curl_global_cleanup();
 }
 
 void slipway_set_timeout(struct slipway *service, uint32_t timeout_ms) {
@@ -116,9 +86,7 @@ static void set_options(struct slipway *service, const struct client_request *re
     curl_easy_reset(curl); /* the connection stays */
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl, CURLOPT_NOPROXY, "127.0.0.1,localhost,::1");
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    client_set_way(service);
     if (request->take) { /* as long as bytes come */
         curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)timeout_ms);
         curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
@@ -127,7 +95,6 @@ static void set_options(struct slipway *service, const struct client_request *re
         curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     }
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(curl, CURLOPT_USERAGENT, "libslipway");
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
@@ -153,10 +120,12 @@ int client_send(struct slipway *service, const struct client_request *request, s
     if (code != CURLE_OK) {
         client_answer_clear(&answer);
         if (answer.broken_off)
-            return client_error(ret_error, SLIPWAY_CONFIGURATION, 0, "%s %s: the caller broke it off", request->method,
-                                url);
-        return client_error(ret_error, SLIPWAY_UNAVAILABLE, 0, "%s %s: %s", request->method, url,
-                            *reason ? reason : curl_easy_strerror(code));
+            return client_error(ret_error, SLIPWAY_CONFIGURATION, 0, "%s %s%s: the caller broke it off",
+                                request->method, service->shown, request->path);
+        if (service->socket && code == CURLE_COULDNT_CONNECT) /* libcurl would speak of a port */
+            snprintf(reason, sizeof reason, "nobody answers at this socket, or it is not for this user");
+        return client_error(ret_error, SLIPWAY_UNAVAILABLE, 0, "%s %s%s: %s", request->method, service->shown,
+                            request->path, *reason ? reason : curl_easy_strerror(code));
     }
     curl_easy_getinfo(service->curl, CURLINFO_RESPONSE_CODE, &answer.http_status);
     if (answer.http_status >= 200 && answer.http_status < 300) {
