@@ -78,6 +78,23 @@ if(TARGET slipway)
     OUTPUT_NAME slipway-paused RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test)
 endif()
 
+# ---- programs to upgrade to (test/system/test_upgrade.py) ------------------------
+
+function(slipway_upgrade_program name)
+  add_executable(slipway_${name} ${ARGN})
+  target_compile_options(slipway_${name} PRIVATE ${slipway_warnings})
+  target_include_directories(slipway_${name} PRIVATE ${CMAKE_SOURCE_DIR}/src)
+  target_link_libraries(slipway_${name} PRIVATE ${product_targets})
+  set_target_properties(slipway_${name} PROPERTIES
+    OUTPUT_NAME slipway-${name} RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test)
+endfunction()
+
+if(TARGET slipway)
+  slipway_upgrade_program(next ${CMAKE_SOURCE_DIR}/src/main.c ${CMAKE_SOURCE_DIR}/test/upgrade/next.c)
+  slipway_upgrade_program(refuses ${CMAKE_SOURCE_DIR}/test/upgrade/refuses.c)
+  slipway_upgrade_program(fails ${CMAKE_SOURCE_DIR}/test/upgrade/fails.c)
+endif()
+
 # ---- fuzz --------------------------------------------------------------------
 
 file(GLOB replay_main CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/fuzz/replay_main.c)

@@ -625,6 +625,10 @@ int slipway_blue_switch(struct slipway *service, const struct slipway_reindex_ta
  * freed with slipway_text_free(). ret_total_count may be NULL. */
 int slipway_get_json(struct slipway *service, const char *path, char **ret_json, uint64_t *ret_total_count,
                      struct slipway_error **ret_error);
+/* Any other call: `json` is its body, or NULL for none; *ret_json (NULL: not wanted) the answer's, freed with
+ * slipway_text_free(). */
+int slipway_send_json(struct slipway *service, const char *method, const char *path, const char *json, char **ret_json,
+                      struct slipway_error **ret_error);
 void slipway_text_free(char *text);
 
 #ifdef __cplusplus

@@ -7,13 +7,17 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/memory.h"
 #include "base/settings.h"
+#include "base/version.h"
 #include "cli/cli.h"
+#include "collection/collection_handover.h"
 #include "controller/controller.h"
 #include "gateway/gateway.h"
 #include "indexer/indexer.h"
 #include "runner/runner.h"
+#include "store/store_handover.h"
 #include "supervisor/supervisor.h"
 #include "wire/role.h"
 
@@ -47,7 +51,27 @@ static int run_gateway(int argc, char **argv) {
     return run_with_settings(gateway_main);
 }
 
+static int check_databases(const char *state, struct error **ret_error) {
+    _cleanup_free_ char *control = fs_join(state, "control.db"), *collections = fs_join(state, "collections");
+    int result = store_check_handover(control, store_control_schema(), ret_error);
+    return result < 0 ? result : collections_check_handover(collections, ret_error);
+}
+
+/* Says its version, or why it cannot. */
+static int check_handover(void) {
+    _cleanup_error_ struct error *error = NULL;
+    _cleanup_free_ char *state = NULL;
+    if (supervisor_check_handover(&state, &error) >= 0 && check_databases(state, &error) >= 0) {
+        puts(build_version());
+        return 0;
+    }
+    _cleanup_free_ char *text = error_text(error);
+    fprintf(stderr, "%s\n", text);
+    return 1;
+}
+
 static int run_supervisor(int argc, char **argv) {
+    if (argc == 2 && !strcmp(argv[1], "--check-handover")) return check_handover();
     struct settings *settings = settings_new();
     int status = supervisor_main(settings, argc, argv);
     settings_free(settings);

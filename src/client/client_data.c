@@ -21,6 +21,18 @@ int slipway_get_json(struct slipway *service, const char *path, char **ret_json,
     return 0;
 }
 
+int slipway_send_json(struct slipway *service, const char *method, const char *path, const char *json, char **ret_json,
+                      struct slipway_error **ret_error) {
+    if (*path != '/')
+        return client_error(ret_error, SLIPWAY_CONFIGURATION, 0, "%s %s: a path begins with '/'", method, path);
+    const struct client_request request = {
+        .method = method, .path = path, .body = json, .body_size = json ? strlen(json) : 0};
+    _cleanup_answer_ struct client_answer answer = {0};
+    int result = client_send(service, &request, &answer, ret_error);
+    if (result >= 0 && ret_json) *ret_json = buffer_take(&answer.body, NULL);
+    return result;
+}
+
 int slipway_infer(struct slipway *service, const char *deployment_name, const char *request_json,
                   char **ret_answer_json, struct slipway_error **ret_error) {
     _cleanup_free_ char *path = client_path("/v2/models/", deployment_name, "/infer");

@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/api_processes.h"
+#include "controller/api_upgrade.h"
 #include "controller/follow.h"
 
 #define PAGE_MAXIMUM 1000
@@ -46,6 +47,7 @@ struct api {
     atomic_uint_fast64_t changes; /* counts api_changed() */
     struct api_call *waiting; /* loop thread only */
     struct process_questions *questions;
+    struct upgrade_questions *upgrades;
     struct follows *follows;
 };
 
@@ -55,6 +57,7 @@ static void call_free(struct api_call *call) {
     free(call->answer);
     error_free(call->error);
     process_list_free(call->processes);
+    free(call->told);
     follow_free(call->follow);
     free(call);
 }
@@ -227,7 +230,7 @@ static int take_apart(struct api *api, struct http_request *request, struct api_
 
 static void on_request(struct http_request *request, void *context) {
     struct api *api = context;
-    struct api_call *call = mem_new(struct api_call);
+    struct api_call *call = mem_new(struct api_call), *failed = NULL;
     call->request = request;
     request->context = call;
     call->total_count = -1;
@@ -235,8 +238,9 @@ static void on_request(struct http_request *request, void *context) {
         send_answer(call);
     else if (call->handler == api_process_list)
         process_questions_ask(api->questions, call); /* started when the supervisor has told */
-    else
+    else if (!upgrade_questions_ask(api->upgrades, call, &failed))
         start_call(api, call);
+    if (failed) send_answer(failed);
 }
 
 static void on_gone(struct http_request *request, void *context) {
@@ -322,6 +326,7 @@ int api_new(struct controller *controller, struct api **ret_api, struct error **
     }
     api->server = http_server_new(&config);
     api->questions = process_questions_new(controller);
+    api->upgrades = upgrade_questions_new(controller);
     api->follows = follows_new(controller, run_follow);
     *ret_api = api;
     return 0;
@@ -346,13 +351,17 @@ void api_close(struct api *api) {
 void api_free(struct api *api) {
     if (!api) return;
     process_questions_free(api->questions);
+    upgrade_questions_free(api->upgrades);
     follows_free(api->follows);
     free(api);
 }
 
 bool api_take_message(struct api *api, const struct wire_message *message) {
     struct api_call *complete = NULL;
-    if (!api || !process_questions_take(api->questions, message, &complete)) return false;
+    if (!api) return false;
+    if (!process_questions_take(api->questions, message, &complete) &&
+        !upgrade_questions_take(api->upgrades, message, &complete))
+        return false;
     if (complete) start_call(api, complete);
     return true;
 }

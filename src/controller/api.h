@@ -52,6 +52,8 @@ struct api_call {
     bool changed; /* it wrote: the engine and those who wait are told */
     struct error *error;
     struct process_list *processes; /* api_processes.c */
+    uint64_t question; /* api_upgrade.c, as `told`: the supervisor's answer, owned */
+    char *told;
     struct follow *follow; /* follow.h; NULL: an answer that ends */
     bool is_following; /* its answer has begun; loop thread only */
     struct api_call *next; /* in the list of those that wait */

@@ -44,6 +44,17 @@ enum gateway_phase {
     GATEWAY_ENDED,
 };
 
+/* gateway_hold.c */
+struct gateway_hold {
+    bool is_on; /* the controller is being replaced */
+    bool has_said; /* control_held */
+    size_t changing; /* requests that change something, and are with the controller */
+    struct gateway_queue waiting; /* struct exchange's `waiting` */
+    uv_timer_t timer;
+};
+
+struct gateway_handover;
+
 /* gateway_openapi.c: made when it is first asked for. */
 struct gateway_description {
     char *json; /* NULL: not made yet */
@@ -70,6 +81,9 @@ struct gateway {
     struct http_pool *controller; /* control requests: long answers */
     struct http_pool *controller_probe; /* readyz, metrics: short ones */
 
+    struct gateway_hold hold;
+    struct gateway_handover *handover, *adoption; /* to a successor, from a predecessor; or NULL */
+    struct exchange *endless; /* answers that follow something (gateway_control.c) */
     struct gateway_queue deadlines; /* struct exchange's `deadline`; all have the same span */
     struct gateway_access_log *access_log;
     struct gateway_tracer *tracer;
@@ -90,6 +104,10 @@ struct gateway {
 struct gateway *gateway_new(const struct gateway_config *config);
 /* Stop accepting, finish what runs, then on_end. Called again: nothing. */
 void gateway_drain(struct gateway *gateway);
+/* The part of it that does not touch the server. */
+void gateway_begin_draining(struct gateway *gateway);
+/* Whether requests are answered as ever: also while the last of them drain from one that has handed over. */
+bool gateway_is_serving(const struct gateway *gateway);
 /* Breaks everything off and calls on_end. */
 void gateway_end(struct gateway *gateway, int exit_status);
 /* After on_end and once the loop has closed its handles. */
@@ -114,6 +132,7 @@ void gateway_tell_log_appended(struct gateway *gateway, const char *collection_i
 void gateway_tell_pair_used(struct gateway *gateway, const char *collection_id, uint64_t epoch, uint64_t lowest);
 void gateway_tell_ready(struct gateway *gateway);
 void gateway_tell_failed(struct gateway *gateway, const char *message);
+void gateway_tell_control_held(struct gateway *gateway);
 
 /* ---- reading the control database (gateway_reader.c) ---------------------- */
 
@@ -221,6 +240,9 @@ struct exchange {
 
     /* the answer: */
     void (*when_failed)(struct exchange *exchange, const struct http_failure *failure);
+    void (*when_released)(struct exchange *exchange); /* when it no longer waits for another controller */
+    const char *fetch_target;
+    bool is_changing; /* counted in gateway->hold */
     void (*when_fetched)(struct exchange *exchange, int status, const char *body, size_t size); /* own routes */
     struct http_call *call;
     int status;
@@ -230,6 +252,7 @@ struct exchange {
     size_t answer_header_count;
     uint64_t answer_bytes; /* of the body */
     struct buffer forwarded_for;
+    struct exchange *next_endless, **endless_at; /* in gateway->endless */
     struct exchange *next_spare;
 };
 
@@ -360,10 +383,35 @@ bool gateway_find_model(const char *json, size_t size, char ret_model[GATEWAY_NA
 
 /* ---- the controller (gateway_control.c) ------------------------------------ */
 
+/* Breaks off the answers that would never end by themselves. */
+void gateway_control_cut_endless(struct gateway *gateway);
+/* Part of every end. */
+void gateway_control_leave(struct exchange *exchange);
 /* Asks the controller over the probe's pool and answers in `done`; body NULL: no answer
  * (down, slow, or above the ceiling of a body that is kept). */
 void gateway_fetch(struct exchange *exchange, const char *target,
                    void (*done)(struct exchange *exchange, int status, const char *body, size_t size));
+
+/* ---- a controller that is replaced (gateway_hold.c) ------------------------ */
+
+void gateway_hold_set(struct gateway *gateway, bool is_on);
+/* True: it waits, and goes on later, in any case. */
+bool gateway_hold_wait(struct exchange *exchange, void (*go_on)(struct exchange *exchange));
+/* It is about to be sent to the controller. */
+void gateway_hold_sending(struct exchange *exchange);
+/* The controller is gone without an answer: whether to ask the next one. */
+bool gateway_hold_may_repeat(const struct exchange *exchange, bool was_sent);
+/* Part of every end. */
+void gateway_hold_leave(struct exchange *exchange);
+
+/* ---- another gateway (gateway_handover.c) ----------------------------------- */
+
+/* Take the descriptor. To a successor: gives it every connection as soon as that is idle, drains, ends. From a
+ * predecessor: goes on with its connections. */
+void gateway_hand_over(struct gateway *gateway, int descriptor);
+void gateway_adopt(struct gateway *gateway, int descriptor);
+void gateway_handover_close(struct gateway *gateway);
+void gateway_handover_free(struct gateway *gateway);
 
 /* ---- figures (gateway_exposition.c) ---------------------------------------- */
 

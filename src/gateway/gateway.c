@@ -6,6 +6,7 @@
  *   gateway_replicas.c     who is up at which address; lanes: the queue and figures of one revision
  *   gateway_queue.c        the queue itself
  *   gateway_exchange.c     one request from head to end; the server's handler
+ *   gateway_door.c         the port, plain or over TLS, and the control socket
  *   gateway_dispatch.c     method and path to a route of http/routes.def
  *   gateway_auth.c         who asks, and whether they may; gateway_limits.c: what a limited token may use
  *   gateway_tokens.c       the tokens that are valid, and what each has left of its rate
@@ -18,6 +19,8 @@
  *   gateway_documents.c gateway_bulk.c gateway_export.c     one document, many, all
  *   gateway_search.c       a search: gateway_embed.c has its query embedded, gateway_find.c compares and reads, and
  *                          gateway_queries.c keeps its text
+ *   gateway_hold.c         control requests wait while the controller is replaced
+ *   gateway_handover.c     connections go from a gateway to its successor
  *   gateway_workers.c      the threads that these work on
  *   gateway_errors.c       errors in each family's shape
  *   gateway_metrics.c gateway_exposition.c gateway_access_log.c     what is counted and written
@@ -42,6 +45,7 @@
 
 #define CONNECT_TIMEOUT_MS 2000
 #define CONTROL_ANSWER_TIMEOUT_MS (10u * 60 * 1000) /* waiting for a deployment is a request */
+#define CONTROL_PAUSE_MS (60u * 1000) /* in an answer: one that follows something says nothing for 15 s at most */
 #define PROBE_TIMEOUT_MS 1000
 #define DRAIN_SPARE_MAXIMUM_MS 500u
 #define IDLE_MAXIMUM 64 /* connections kept to one address */
@@ -54,6 +58,7 @@ static struct http_pool *controller_pool(const struct gateway *gateway, uint64_t
     config.address = address;
     config.connect_timeout_ms = connect_ms;
     config.answer_timeout_ms = answer_ms;
+    if (config.body_timeout_ms < CONTROL_PAUSE_MS) config.body_timeout_ms = CONTROL_PAUSE_MS;
     return http_pool_new(&config);
 }
 
@@ -99,7 +104,7 @@ static void set_id_prefix(struct gateway *gateway) {
 
 static void open_timers(struct gateway *gateway) {
     uv_timer_t *timers[] = {&gateway->deadline_timer, &gateway->suspect_timer, &gateway->drain_timer,
-                            &gateway->lost_timer};
+                            &gateway->lost_timer, &gateway->hold.timer};
     for (size_t i = 0; i < ARRAY_SIZE(timers); i++) {
         uv_timer_init(gateway->config.loop, timers[i]);
         timers[i]->data = gateway;
@@ -189,13 +194,22 @@ static uint64_t drain_time_ms(const struct settings *settings) {
     return settings->drain_ms - (spare_ms < DRAIN_SPARE_MAXIMUM_MS ? spare_ms : DRAIN_SPARE_MAXIMUM_MS);
 }
 
+bool gateway_is_serving(const struct gateway *gateway) {
+    return gateway->phase == GATEWAY_SERVING || (gateway->phase == GATEWAY_DRAINING && gateway->handover);
+}
+
+void gateway_begin_draining(struct gateway *gateway) {
+    gateway->phase = GATEWAY_DRAINING;
+    gateway_control_cut_endless(gateway);
+    uv_timer_start(&gateway->drain_timer, on_drain_deadline, drain_time_ms(gateway->settings), 0);
+}
+
 void gateway_drain(struct gateway *gateway) {
     if (gateway->phase == GATEWAY_STARTING) {
         gateway_end(gateway, 0);
     } else if (gateway->phase == GATEWAY_SERVING) {
-        gateway->phase = GATEWAY_DRAINING;
         log_write(LOG_INFO, "draining", NULL);
-        uv_timer_start(&gateway->drain_timer, on_drain_deadline, drain_time_ms(gateway->settings), 0);
+        gateway_begin_draining(gateway);
         http_server_drain(gateway->server, on_drained, gateway);
     }
 }
@@ -205,9 +219,10 @@ void gateway_end(struct gateway *gateway, int exit_status) {
     gateway->phase = GATEWAY_ENDED;
     gateway_supervisor_close(gateway);
     http_server_close(gateway->server);
-    uv_handle_t *handles[] = {(uv_handle_t *)&gateway->deadline_timer, (uv_handle_t *)&gateway->suspect_timer,
-                              (uv_handle_t *)&gateway->drain_timer, (uv_handle_t *)&gateway->lost_timer,
-                              (uv_handle_t *)&gateway->supervisor_poll};
+    uv_handle_t *handles[] = {(uv_handle_t *)&gateway->deadline_timer,  (uv_handle_t *)&gateway->suspect_timer,
+                              (uv_handle_t *)&gateway->drain_timer,     (uv_handle_t *)&gateway->lost_timer,
+                              (uv_handle_t *)&gateway->supervisor_poll, (uv_handle_t *)&gateway->hold.timer};
+    gateway_handover_close(gateway);
     for (size_t i = 0; i < ARRAY_SIZE(handles); i++) uv_close(handles[i], NULL);
     gateway_collections_close(gateway);
     gateway_reader_close(gateway->reader);
@@ -223,6 +238,7 @@ void gateway_free(struct gateway *gateway) {
     vector_pool_free(gateway->collections.pool);
     gateway_replicas_forget_lanes(&gateway->replicas, UINT64_MAX);
     wire_channel_free(gateway->supervisor);
+    gateway_handover_free(gateway);
     gateway_access_log_free(gateway->access_log);
     gateway_dispatch_free(gateway->dispatch);
     digest_free(gateway->digest);

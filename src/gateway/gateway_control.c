@@ -1,15 +1,20 @@
 /* Control requests: to the controller, as they are. It is one process and may be starting again: then 503, at once, and
- * the client decides whether to ask again. */
+ * the client decides whether to ask again; unless it is being replaced (gateway_hold.c). */
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "base/text.h"
 #include "gateway/gateway-internal.h"
 
 #define CONTROLLER_HOST "controller"
 
+static void send_on(struct exchange *exchange);
+
 static void when_failed(struct exchange *exchange, const struct http_failure *failure) {
     if (http_has_begun(exchange->request)) {
         exchange_break(exchange);
+    } else if (gateway_hold_may_repeat(exchange, failure->sent)) {
+        send_on(exchange);
     } else if (failure->timed_out && failure->sent) {
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 504, "the controller has not answered in time");
     } else {
@@ -20,7 +25,44 @@ static void when_failed(struct exchange *exchange, const struct http_failure *fa
     }
 }
 
+/* ---- answers without an end ------------------------------------------------- */
+
+/* A client that follows events or logs (?follow=true) would hold a gateway that ends, or that hands over to another, to
+ * the end of its drain time. It is cut off instead, sees that its answer is incomplete, and comes again. */
+static void note_endless(struct exchange *exchange) {
+    struct gateway *gateway = exchange->gateway;
+    bool is_endless = text_equal(http_request_parameter(exchange->request, "follow"), "true");
+    if (!is_endless || exchange->endless_at) return; /* the latter: it is sent again */
+    exchange->next_endless = gateway->endless;
+    exchange->endless_at = &gateway->endless;
+    if (gateway->endless) gateway->endless->endless_at = &exchange->next_endless;
+    gateway->endless = exchange;
+}
+
+void gateway_control_leave(struct exchange *exchange) {
+    gateway_hold_leave(exchange);
+    if (!exchange->endless_at) return;
+    *exchange->endless_at = exchange->next_endless;
+    if (exchange->next_endless) exchange->next_endless->endless_at = exchange->endless_at;
+    exchange->endless_at = NULL;
+}
+
+void gateway_control_cut_endless(struct gateway *gateway) {
+    while (gateway->endless) {
+        struct exchange *exchange = gateway->endless;
+        gateway_control_leave(exchange);
+        if (exchange->call) http_call_cancel(TAKE(exchange->call));
+        if (http_has_begun(exchange->request))
+            exchange_break(exchange);
+        else
+            exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "the gateway is ending; ask again");
+    }
+}
+
 static void send_on(struct exchange *exchange) {
+    if (gateway_hold_wait(exchange, send_on)) return;
+    gateway_hold_sending(exchange);
+    note_endless(exchange);
     gateway_relay(exchange, exchange->gateway->controller, CONTROLLER_HOST, when_failed);
 }
 
@@ -39,6 +81,8 @@ enum http_body_mode gateway_serve_control(struct exchange *exchange) {
 }
 
 /* ---- the gateway's own questions ------------------------------------------ */
+
+static void fetch(struct exchange *exchange);
 
 static void fetched_head(struct http_call *call, const struct http_answer *answer, void *context) {
     (void)call;
@@ -66,7 +110,10 @@ static void fetch_failed(struct http_call *call, const struct http_failure *fail
     (void)call, (void)failure;
     struct exchange *exchange = context;
     exchange->call = NULL;
-    exchange->when_fetched(exchange, 0, NULL, 0);
+    if (gateway_hold_may_repeat(exchange, true))
+        fetch(exchange);
+    else
+        exchange->when_fetched(exchange, 0, NULL, 0);
 }
 
 static const struct http_call_handler fetch_handler = {
@@ -74,10 +121,19 @@ static const struct http_call_handler fetch_handler = {
 
 void gateway_fetch(struct exchange *exchange, const char *target,
                    void (*done)(struct exchange *exchange, int status, const char *body, size_t size)) {
-    const struct http_header headers[] = {{"X-Request-Id", exchange->request_id}};
-    const struct http_call_request request = {
-        .method = "GET", .target = target, .host = CONTROLLER_HOST, .headers = headers, .header_count = 1};
     exchange->when_fetched = done;
+    exchange->fetch_target = target;
+    fetch(exchange);
+}
+
+static void fetch(struct exchange *exchange) {
+    if (gateway_hold_wait(exchange, fetch)) return;
+    const struct http_header headers[] = {{"X-Request-Id", exchange->request_id}};
+    const struct http_call_request request = {.method = "GET",
+                                              .target = exchange->fetch_target,
+                                              .host = CONTROLLER_HOST,
+                                              .headers = headers,
+                                              .header_count = 1};
     exchange->body.size = 0;
     exchange_set_step(exchange, EXCHANGE_SENT);
     exchange->call = http_call(exchange->gateway->controller_probe, &request, &fetch_handler, exchange);

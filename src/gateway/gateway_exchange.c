@@ -120,6 +120,7 @@ static void close_books(struct exchange *exchange, int status) {
 /* After it: what waits for the same replica may be sent from in here, with the scratch headers. */
 static void let_go(struct exchange *exchange) {
     if (exchange->free_part) exchange->free_part(exchange->part);
+    gateway_control_leave(exchange);
     gateway_collection_leave(exchange);
     gateway_proxy_leave(exchange);
     gateway_tokens_release(exchange->tokens);

@@ -10,7 +10,7 @@ enum http_body_mode gateway_serve_livez(struct exchange *exchange) {
 
 static void on_controller_asked(struct exchange *exchange, int status, const char *body, size_t size) {
     (void)status, (void)size;
-    if (exchange->gateway->phase != GATEWAY_SERVING)
+    if (!gateway_is_serving(exchange->gateway))
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "the gateway is ending");
     else if (!exchange->gateway->routes.current->tokens)
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "the control database could not be read yet");

@@ -69,6 +69,9 @@ static void act(struct gateway *gateway, const struct wire_message *message) {
     case WIRE_pair_changed:
         gateway_collections_pair_changed(gateway, message->pair_changed.collection_id, message->pair_changed.epoch);
         break;
+    case WIRE_hold_control: gateway_hold_set(gateway, message->hold_control.hold); break;
+    case WIRE_hand_over: gateway_hand_over(gateway, wire_take_descriptor(gateway->supervisor)); break;
+    case WIRE_adopt: gateway_adopt(gateway, wire_take_descriptor(gateway->supervisor)); break;
     case WIRE_indexer_up: gateway_collections_indexer_up(gateway); break;
     default: break; /* for others, or from a newer version */
     }
@@ -127,6 +130,10 @@ void gateway_tell_ready(struct gateway *gateway) {
 
 void gateway_tell_failed(struct gateway *gateway, const char *message) {
     say(gateway, &(struct wire_message){.type = WIRE_role_failed, .role_failed = {.message = message}});
+}
+
+void gateway_tell_control_held(struct gateway *gateway) {
+    say(gateway, &(struct wire_message){.type = WIRE_control_held});
 }
 
 void gateway_supervisor_open(struct gateway *gateway) {

@@ -75,7 +75,7 @@ enum http_body_mode gateway_serve_v2_live(struct exchange *exchange) {
 
 /* It accepts, so it has its routes (R3); whether a model can take requests is that model's own ready. */
 enum http_body_mode gateway_serve_v2_ready(struct exchange *exchange) {
-    if (exchange->gateway->phase == GATEWAY_SERVING) return respond_json(exchange, "{\"ready\":true}");
+    if (gateway_is_serving(exchange->gateway)) return respond_json(exchange, "{\"ready\":true}");
     exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "the gateway is ending");
     return HTTP_BODY_WHOLE;
 }

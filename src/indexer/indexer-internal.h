@@ -340,6 +340,7 @@ struct indexer {
     size_t ask_count;
     unsigned bulk_running;
     bool is_ending, is_scanned, was_ready, snapshot_ended;
+    bool switches_are_held, told_held; /* a gateway is being replaced: no switch is begun (X9) */
     struct indexer_worker workers[INDEXER_WORKERS];
     size_t worker_count;
     struct indexer_outgoing *outbox, **outbox_end;
@@ -472,6 +473,10 @@ void indexer_tell_progress(struct indexer_index *index, bool now);
 void indexer_pair_install(struct indexer_collection *collection, const struct collection_pair *pair);
 /* With the lock: whether every gateway uses the pair of this epoch and none an older one. */
 bool indexer_all_use(const struct indexer_collection *collection, int64_t epoch);
+/* With the lock: no switch is begun from now on, or they may be again (X9). */
+void indexer_hold_switches(struct indexer *indexer, bool hold);
+/* With the lock: says so once none is under way any more. */
+void indexer_tell_held(struct indexer *indexer);
 /* With the lock: gateways that are gone use nothing; lets go of the former pair when all have left it. */
 void indexer_pair_settle(struct indexer_collection *collection);
 void indexer_pair_used(struct indexer_collection *collection, const struct wire_pair_used *used);

@@ -266,6 +266,7 @@ static void check_ready(struct indexer *indexer) {
     }
     indexer->was_ready = true;
     indexer_tell(indexer, role_ready, 0);
+    indexer_tell_held(indexer);
     log_write(LOG_INFO, "the indexer follows its logs", NULL);
 }
 

@@ -151,6 +151,7 @@ static void act(struct indexer *indexer, const struct wire_message *message) {
     case WIRE_snapshot_end: take_snapshot_end(indexer); break;
     case WIRE_gateway_up: gateway_up(indexer, message->gateway_up.gateway_id); break;
     case WIRE_gateway_down: gateway_down(indexer, message->gateway_down.gateway_id); break;
+    case WIRE_hold_switches: indexer_hold_switches(indexer, message->hold_switches.hold); break;
     case WIRE_log_appended: log_appended(indexer, &message->log_appended); break;
     case WIRE_pair_used: {
         struct indexer_collection *collection = indexer_collection_find(indexer, message->pair_used.collection_id);

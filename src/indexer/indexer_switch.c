@@ -47,6 +47,35 @@ bool indexer_all_use(const struct indexer_collection *collection, int64_t epoch)
     return true;
 }
 
+/* ---- while a gateway is being replaced (X9) -------------------------------------------------- */
+
+static bool is_switching(const struct indexer_collection *collection) {
+    return collection->phase == COLLECTION_OPEN && !collection->deleted &&
+           (collection->switching_task || collection->former);
+}
+
+void indexer_tell_held(struct indexer *indexer) {
+    if (!indexer->switches_are_held || indexer->told_held || !indexer->was_ready) return;
+    struct indexer_collection *collection, *next;
+    HASH_ITER(hh, indexer->collections, collection, next) {
+        if (is_switching(collection)) return;
+    }
+    indexer->told_held = true;
+    indexer_tell(indexer, switches_held, .unused = 0);
+}
+
+void indexer_hold_switches(struct indexer *indexer, bool hold) {
+    struct indexer_collection *collection, *next;
+    indexer->switches_are_held = hold;
+    indexer->told_held = false;
+    indexer_tell_held(indexer);
+    HASH_ITER(hh, indexer->collections, collection, next) {
+        if (!hold) indexer_collection_changed(collection);
+    }
+}
+
+/* ---- gateways and the pair ------------------------------------------------------------------- */
+
 static void forget_gone(struct indexer_collection *collection) {
     size_t kept = 0;
     for (size_t i = 0; i < collection->use_count; i++) {
@@ -65,6 +94,7 @@ void indexer_pair_settle(struct indexer_collection *collection) {
     if (queries) indexer_fence(queries, INDEXER_NO_FENCE, NULL);
     indexer_tell_indexed(collection, false);
     indexer_collection_changed(collection);
+    indexer_tell_held(collection->indexer);
 }
 
 void indexer_pair_used(struct indexer_collection *collection, const struct wire_pair_used *used) {
@@ -120,6 +150,7 @@ void indexer_switch_clear(struct indexer_collection *collection) {
     if (!TAKE(collection->switching_to)) return;
     indexer_fence(collection->blue, INDEXER_NO_FENCE, NULL);
     indexer_fence(collection->blue_queries, INDEXER_NO_FENCE, NULL);
+    indexer_tell_held(collection->indexer);
 }
 
 static int load_pair(struct indexer_collection *collection, struct collection_pair *pair, struct error **ret_error) {
@@ -281,9 +312,13 @@ static bool is_within_reach(const struct flip *flip, uint64_t reached) {
 }
 
 /* The fence stands before the record does: nothing slips out between them. */
-static int record(struct flip *flip, struct error **ret_error) {
+static enum ask_outcome record(struct flip *flip, struct error **ret_error) {
     struct indexer_collection *collection = flip->collection;
     pthread_mutex_lock(&collection->indexer->lock);
+    if (collection->indexer->switches_are_held) {
+        pthread_mutex_unlock(&collection->indexer->lock);
+        return ASK_WAITS;
+    }
     set_switching(collection, flip->task_id, flip->to->row.index_id);
     collection->switching_since = clock_wall_ms();
     pthread_mutex_unlock(&collection->indexer->lock);
@@ -292,12 +327,12 @@ static int record(struct flip *flip, struct error **ret_error) {
         pthread_mutex_lock(&collection->indexer->lock);
         indexer_switch_clear(collection);
         pthread_mutex_unlock(&collection->indexer->lock);
-        return result;
+        return ASK_FAILED;
     }
     pause_point("switch_recorded");
     indexer_tell_events(collection);
     flip->job->ask->stage = STAGE_FENCED;
-    return 0;
+    return ASK_DONE;
 }
 
 static enum ask_outcome approach(struct flip *flip, struct error **ret_error) {
@@ -318,7 +353,7 @@ static enum ask_outcome approach(struct flip *flip, struct error **ret_error) {
     within = is_within_reach(flip, flip->to->durable);
     pthread_mutex_unlock(&indexer->lock);
     if (!within) return ASK_WAITS;
-    return record(flip, ret_error) < 0 ? ASK_FAILED : ASK_DONE;
+    return record(flip, ret_error);
 }
 
 /* What anyone can have seen of it: after another boot also what it showed before, up to where its answers begin (L6).

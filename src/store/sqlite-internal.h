@@ -27,6 +27,7 @@ struct sqlite_connection {
     char *path;
     enum store_role role;
     int log_pages; /* in the write-ahead log after the last commit */
+    uint64_t restart_not_before_ms; /* the log is not begun anew before this */
     uint64_t busy_since_ms; /* since when the statement that runs has been waiting */
     atomic_int log_file; /* of the write-ahead log, to sync it; -1 before the first time */
     struct store_cursor *statements[STATEMENT_BUCKETS];

@@ -17,6 +17,7 @@
 #define CHECKPOINT_PAGES 1000
 #define RESTART_PAGES (16 * CHECKPOINT_PAGES)
 #define RESTART_TIMEOUT_MS 250
+#define RESTART_PAUSE_MS 3000 /* who reads that long, as a backup does, is not waited for at each commit */
 #define LOG_SETTINGS /* a log that grew past the limit is cut back to it */                                            \
     "PRAGMA mmap_size = 0; PRAGMA journal_size_limit = 67108864"
 
@@ -209,10 +210,12 @@ static int sqlite_checkpoint(struct store_connection *base, struct error **ret_e
 /* Where somebody reads at every moment, the log is never begun anew by itself: this makes new readers and writers wait
  * a moment for those that use it. Busy: next time. */
 static void restart_log(struct sqlite_connection *connection) {
+    if (clock_monotonic_ms() < connection->restart_not_before_ms) return;
     sqlite3_busy_timeout(connection->database, RESTART_TIMEOUT_MS);
     int code = sqlite3_wal_checkpoint_v2(connection->database, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
     if (code != SQLITE_OK && code != SQLITE_BUSY)
         sqlite_fail(connection, code, NULL, "begin the log of %s anew", connection->path);
+    if (code == SQLITE_BUSY) connection->restart_not_before_ms = clock_monotonic_ms() + RESTART_PAUSE_MS;
     sqlite3_busy_handler(connection->database, pause_while_busy, connection);
 }
 
@@ -287,6 +290,19 @@ static int sqlite_set_version(struct store_connection *base, int64_t version, st
     return run_script(own(base), sql, ret_error);
 }
 
+/* The file's header has a number that is the application's to use. */
+static int sqlite_get_mark(struct store_connection *base, int64_t *ret_mark, struct error **ret_error) {
+    _cleanup_free_ char *answer = NULL;
+    int result = ask(own(base), "PRAGMA application_id", &answer, ret_error);
+    if (!result) *ret_mark = strtoll(answer, NULL, 10);
+    return result;
+}
+
+static int sqlite_set_mark(struct store_connection *base, int64_t mark, struct error **ret_error) {
+    _cleanup_free_ char *sql = text_format("PRAGMA application_id = %lld", (long long)mark);
+    return run_script(own(base), sql, ret_error);
+}
+
 static int sqlite_script(struct store_connection *base, const char *sql, struct error **ret_error) {
     return run_script(own(base), sql, ret_error);
 }
@@ -300,6 +316,8 @@ const struct store_driver sqlite_driver = {
     .rollback = sqlite_rollback,
     .get_version = sqlite_get_version,
     .set_version = sqlite_set_version,
+    .get_mark = sqlite_get_mark,
+    .set_mark = sqlite_set_mark,
     .script = sqlite_script,
     .start = sqlite_start,
     .step = sqlite_step,

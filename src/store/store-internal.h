@@ -43,6 +43,9 @@ struct store_driver {
     /* The schema's version, 0 for none; setting it takes part in the transaction. */
     int (*get_version)(struct store_connection *connection, int64_t *ret_version, struct error **ret_error);
     int (*set_version)(struct store_connection *connection, int64_t version, struct error **ret_error);
+    /* The same of a number beside it, below 2^31: migrations.c. 0: it was never set. */
+    int (*get_mark)(struct store_connection *connection, int64_t *ret_mark, struct error **ret_error);
+    int (*set_mark)(struct store_connection *connection, int64_t mark, struct error **ret_error);
     /* Several statements without parameters, inside a transaction. */
     int (*script)(struct store_connection *connection, const char *sql, struct error **ret_error);
     /* Readies `sql` with its parameters, which it copies. On success finish() is owed. */

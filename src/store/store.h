@@ -43,11 +43,16 @@ void store_close(struct store *store); /* no transaction may be running; NULL is
 
 /* ---- other databases than the control database ---- */
 
-/* A schema: its steps in order, each a script; a step that was released is never edited. Static data. */
+/* A schema: its steps in order, each a script; a step that was released is never edited. Static data.
+ *
+ * A step has, besides, the oldest version whose programs can work with what it leaves (RULES U3): one that only adds
+ * leaves that as it was; one that takes something away comes a version after the last that needed it. It stands in the
+ * database, so that a program which does not know the step knows whether it may open it. */
 struct store_schema {
     const char *maker; /* who makes it, for messages: "the controller" */
     const char *const *steps;
     size_t count; /* the newest version */
+    const int64_t *readers; /* of each step, the oldest such version; NULL: none but its own */
 };
 /* S2: of the processes that have a database open, one is its owner. */
 enum store_role {

@@ -27,11 +27,13 @@ struct process;
 /* ---- one child (supervisor_child.c) ---- */
 
 struct child_spec {
+    int executable; /* what it executes; 0: the program that we are */
     char *const *arguments, *const *environment; /* ended by NULL */
     const char *members; /* path of the file that it locks shared */
     const char *folder; /* where it works, or NULL: where the supervisor does */
     bool idle_priority; /* SCHED_IDLE, which its threads inherit */
-    int listener, control; /* become ROLE_DESCRIPTOR_LISTENER and ROLE_DESCRIPTOR_CONTROL; -1: none */
+    /* They become ROLE_DESCRIPTOR_LISTENER (a check's: ROLE_DESCRIPTOR_STATE) and ROLE_DESCRIPTOR_CONTROL; -1: none. */
+    int listener, control;
     int log; /* becomes 1 and 2; -1: the supervisor's stderr */
     int oom_score_adjustment;
 };
@@ -126,6 +128,8 @@ void process_take_end(struct supervisor *supervisor, struct process *process);
 void process_say(struct process *process, const struct wire_message *message);
 #define process_tell(process, name_, ...)                                                                              \
     process_say((process), &(struct wire_message){.type = WIRE_##name_, .name_ = {__VA_ARGS__}})
+/* The same with a descriptor, which stays the caller's (wire_send_with()). */
+void process_say_with(struct process *process, const struct wire_message *message, int descriptor);
 /* A log line about it: its role, pid, and one pair more. */
 void process_log(const struct process *process, enum log_level level, const char *message, const char *key,
                  const char *value);
@@ -139,11 +143,17 @@ enum role_index {
     ROLE_COUNT
 }; /* in the order in which they are started */
 
+/* One process of a role. There is one each, but for the gateway: while it is being replaced its successor starts beside
+ * it (RULES U2). */
 struct role {
     struct process process;
     bool registered; /* its hello came: it hears of everything */
     bool ready; /* it answers requests */
     bool has_been_ready; /* in any life */
+    bool outdated; /* an upgrade or a reload is about to replace it */
+    bool is_fresh; /* started by the replacement that runs now */
+    bool leaving; /* it has been replaced, or failed to replace another: not started again */
+    bool held; /* gateway: control_held came; indexer: switches_held */
     char *last_words; /* role_failed */
     uint64_t gateway_id; /* the gateway's; a new one each life */
     uint64_t generation, lowest; /* what the gateway last said in routes_used; 0: nothing yet */
@@ -151,17 +161,24 @@ struct role {
 
 /* By enum role_index. */
 extern const struct process_kind role_kinds[ROLE_COUNT];
-void role_clear(struct role *role);
-/* To one that has registered; to another it is dropped (wire/messages.def: what is said again when it comes). */
+struct role *role_new(enum role_index index);
+void role_free(struct role *role);
+bool process_is_role(const struct process *process);
+struct role *role_of(struct process *process);
+enum role_index role_index_of(const struct process *process);
+/* To all of that role that have registered; with none it is dropped (wire/messages.def: what is said again when one
+ * comes). */
 void role_tell(struct supervisor *supervisor, enum role_index to, const struct wire_message *message);
 /* To all that have registered. */
 void role_tell_all(struct supervisor *supervisor, const struct wire_message *message);
+#define role_say(supervisor, to, name_, ...)                                                                           \
+    role_tell((supervisor), (to), &(struct wire_message){.type = WIRE_##name_, .name_ = {__VA_ARGS__}})
 
 /* ---- what roles say to each other (supervisor_relay.c) ---- */
 
 /* Passes it on when `from` may send it to another role; false when it may not, or when it is the supervisor's to
  * take. */
-bool relay_pass(struct supervisor *supervisor, enum role_index from, const struct wire_message *message);
+bool relay_pass(struct supervisor *supervisor, const struct role *from, const struct wire_message *message);
 
 /* ---- replicas (supervisor_replica.c) ---- */
 
@@ -190,6 +207,117 @@ void replica_free(struct replica *replica);
 /* SIGTERM to all, none is started again. */
 void replica_stop_all(struct supervisor *supervisor);
 
+/* ---- replacing the roles (supervisor_replace.c) ---- */
+
+enum replace_cause {
+    REPLACE_UPGRADE, /* we are the new program */
+    REPLACE_RELOAD, /* settings have changed */
+    REPLACE_RETURN, /* back to what was before, because one of these failed */
+};
+
+struct replace {
+    int phase; /* 0: none is under way */
+    enum replace_cause cause;
+    uint64_t next_ms; /* when its phase has taken too long */
+    char *failure; /* it is to be given up, for this */
+    bool is_asked_again; /* a SIGHUP came meanwhile */
+};
+
+/* Replaces the roles that are marked outdated. */
+void replace_begin(struct supervisor *supervisor, enum replace_cause cause);
+/* Once a turn: goes to the next phase when it is time. */
+void replace_advance(struct supervisor *supervisor, uint64_t now_ms);
+/* From supervisor_role.c: a role's process has said hello, answers, or has ended. take_end() is true when all that
+ * follows from it is done: the role is not to be started again in its place. */
+void replace_take_hello(struct supervisor *supervisor, struct role *role);
+void replace_take_ready(struct supervisor *supervisor, struct role *role);
+bool replace_take_end(struct supervisor *supervisor, struct role *role, const char *cause, bool for_good);
+void replace_cancel(struct supervisor *supervisor);
+
+/* ---- another program in our place (supervisor_upgrade.c) ---- */
+
+#define UPGRADE_STATES                                                                                                 \
+    STATE(NONE, "none")                                                                                                \
+    STATE(CHECKING, "checking")                                                                                        \
+    STATE(RUNNING, "running")                                                                                          \
+    STATE(DONE, "done")                                                                                                \
+    STATE(FAILED, "failed")
+enum upgrade_state {
+#define STATE(constant, name) UPGRADE_##constant,
+    UPGRADE_STATES
+#undef STATE
+};
+
+struct upgrade {
+    enum upgrade_state state;
+    char *from, *to; /* versions; NULL until known */
+    char *program; /* the file */
+    char *reason; /* FAILED */
+    int64_t began_at, ended_at; /* wall clock; 0: not yet */
+    int executable; /* CHECKING: the new program; -1 */
+    int previous; /* RUNNING: the one before, until the new roles stand; -1: there is no way back */
+    char *previous_program; /* its file */
+    int output; /* CHECKING: where the check writes; -1 */
+    struct process *check; /* or NULL */
+    uint64_t request; /* of the controller, to be answered; 0: none */
+    uint64_t execute_by_ms; /* when channels must have taken what is queued; NEVER: the check is not over */
+};
+
+void upgrade_take_ask(struct supervisor *supervisor, const struct wire_upgrade_ask *ask);
+/* Once a turn: executes when everything is ready for it. */
+void upgrade_advance(struct supervisor *supervisor, uint64_t now_ms);
+/* The next moment at which upgrade_advance() has something to do. */
+uint64_t upgrade_next_time(const struct supervisor *supervisor);
+/* The roles stand. */
+void upgrade_finish(struct supervisor *supervisor);
+/* They do not: back to the program before; returns only when there is no way. */
+void upgrade_go_back(struct supervisor *supervisor, const char *reason);
+/* Notes that it failed, and that we are the program before. */
+void upgrade_take_back(struct supervisor *supervisor, const char *reason);
+/* serve ends: what runs of it does, too. */
+void upgrade_cancel(struct supervisor *supervisor);
+void upgrade_init(struct upgrade *upgrade);
+void upgrade_clear(struct upgrade *upgrade);
+/* As the API shows it; the caller frees. */
+char *upgrade_write(const struct supervisor *supervisor);
+
+/* ---- our state, for the program that follows (supervisor_state.c) ---- */
+
+#define STATE_FORMAT 1 /* grows when a reader of before could not do with it */
+#define STATE_MAXIMUM_SIZE ((size_t)1 << 30)
+
+/* JSON; the caller frees. Only looks. */
+char *state_write(const struct supervisor *supervisor, size_t *ret_size);
+/* Fills a supervisor that has its `settings` and `asked` (with defaults) and nothing else. Channels are made of the
+ * descriptors that it names only with `adopt`; otherwise no descriptor is touched. On an error it is partly filled:
+ * state_forget() it. */
+int state_read(struct supervisor *supervisor, const char *json, size_t size, bool adopt, struct error **ret_error);
+/* Frees what state_read() made, and closes nothing: for one that did not adopt. */
+void state_forget(struct supervisor *supervisor);
+/* Each descriptor that goes along gets or loses FD_CLOEXEC. */
+void state_set_close_on_exec(const struct supervisor *supervisor, bool close_on_exec);
+
+/* ---- the exec, and what comes behind it (supervisor_execute.c) ---- */
+
+/* A memfd with the bytes, close-on-exec, or -1 with the error. */
+int execute_keep(const char *bytes, size_t size, struct error **ret_error);
+/* The text behind a descriptor; caller frees. */
+int execute_read(int descriptor, char **ret_text, size_t *ret_size, struct error **ret_error);
+/* Becomes the program behind the descriptor, with our state. Returns only when that fails, and nothing has changed then
+ * but upgrade.previous. */
+int execute_program(struct supervisor *supervisor, int program, const char *path, struct error **ret_error);
+/* Whether we were executed so: the descriptors of the state and of the way back. Takes the variable away. */
+bool execute_came_here(int *ret_state, int *ret_previous);
+/* Takes the place that was handed over. When that cannot be, goes back, and returns only if that fails. */
+int execute_take_over(struct supervisor *supervisor, int state, int previous, struct error **ret_error);
+
+/* ---- SIGHUP (supervisor_reload.c) ---- */
+
+void reload_settings(struct supervisor *supervisor);
+/* Its roles stand: the settings before are forgotten. Or they do not: these are in force again. */
+void reload_keep(struct supervisor *supervisor);
+void reload_take_back(struct supervisor *supervisor);
+
 /* ---- the end (supervisor_stop.c) ---- */
 
 struct stop {
@@ -208,21 +336,35 @@ bool stop_advance(struct supervisor *supervisor, uint64_t now_ms);
 /* ---- the whole ---- */
 
 struct supervisor {
+    int argc; /* the command line, argv[0] being "serve" */
+    char **argv;
     struct settings *settings; /* as effective: absolute paths, the port that is listened on */
+    struct settings *asked; /* as flags, variables and file said when they were last read */
+    struct settings *former; /* the effective ones before a reload, until its roles stand; or NULL */
+    struct settings *former_asked;
+    char *program; /* the file that we were started from */
     char *state; /* as the user sees it; settings->state may be the short alias */
     char *alias_folder; /* or NULL */
     char *members;
     char **role_environment, **runner_environment;
     int lock, listener, control, signals, alias_lock;
-    struct process *processes; /* every one, roles first */
-    struct role roles[ROLE_COUNT];
+    struct process *processes; /* every one; owned */
+    struct role *roles[ROLE_COUNT]; /* the current ones */
+    struct role *successor; /* the gateway that is to follow; or NULL */
     uint64_t incarnations, gateways; /* numbers given so far; never given twice */
     uint64_t started_ms;
     bool said_ready;
+    struct replace replace;
+    struct upgrade upgrade;
     struct stop stop;
     int exit_status;
     char *last_sentence;
 };
+
+/* Puts it at the list's end. */
+void supervisor_add_process(struct supervisor *supervisor, struct process *process);
+/* A new role of that kind, in the list. */
+struct role *supervisor_add_role(struct supervisor *supervisor, enum role_index index);
 
 /* supervisor_options.c: flags, variables and file into the settings. 0: go on; 1: --help was answered. */
 int options_read(struct settings *settings, int argc, char **argv, struct error **ret_error);
@@ -233,6 +375,8 @@ int options_read(struct settings *settings, int argc, char **argv, struct error 
  * otherwise a warning names it. */
 int confinement_check(const struct settings *settings, struct error **ret_error);
 int start_prepare(struct supervisor *supervisor, struct error **ret_error);
+/* Where models may lie when the settings do not say. */
+void start_complete_model_roots(struct settings *settings, const char *state);
 void start_release(struct supervisor *supervisor);
 
 /* supervisor_lock.c: the locks of RULES P1. Return an enum serve_exit. */

@@ -8,6 +8,10 @@
  *   supervisor_role.c         controller, indexer and gateway; supervisor_relay.c: what is passed between them
  *   supervisor_replica.c      runners
  *   supervisor_cause.c        causes of death
+ *   supervisor_replace.c      a gateway, controller and indexer in the place of those that run; supervisor_reload.c: at
+ *                             SIGHUP, with other settings
+ *   supervisor_upgrade.c      another program in our own place: supervisor_check.c asks it, supervisor_state.c is what
+ *                             it is told, supervisor_execute.c the exec
  *   supervisor_stop.c         the end; supervisor_notify.c tells a service manager of it, and of the beginning */
 #include <errno.h>
 #include <poll.h>
@@ -22,6 +26,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "supervisor/supervisor-internal.h"
 
 /* ---- signals ---- */
@@ -62,7 +67,7 @@ static void take_signals(struct supervisor *supervisor) {
         if (info.ssi_signo == SIGCHLD)
             collect_strangers(supervisor);
         else if (info.ssi_signo == SIGHUP)
-            log_write(LOG_INFO, "SIGHUP has no meaning: settings are read at the start", NULL);
+            reload_settings(supervisor);
         else if (info.ssi_signo == SIGINT && supervisor->stop.phase)
             stop_at_once(supervisor, SERVE_EXIT_AT_ONCE);
         else
@@ -108,7 +113,9 @@ static void collect_watches(struct supervisor *supervisor, struct watches *watch
 }
 
 static int milliseconds_to_wait(const struct supervisor *supervisor) {
-    uint64_t next = supervisor->stop.phase ? supervisor->stop.next_ms : NEVER;
+    uint64_t next = supervisor->stop.phase ? supervisor->stop.next_ms : upgrade_next_time(supervisor);
+    if (!supervisor->stop.phase && supervisor->replace.phase && supervisor->replace.next_ms < next)
+        next = supervisor->replace.next_ms;
     for (const struct process *process = supervisor->processes; process; process = process->next) {
         uint64_t time = process_next_time(process);
         if (time < next) next = time;
@@ -136,12 +143,21 @@ static void take_time(struct supervisor *supervisor) {
         process_take_time(supervisor, process, now);
 }
 
+static void free_process(struct process *process) {
+    if (process->kind == &runner_kind)
+        replica_free(CONTAINER_OF(process, struct replica, process));
+    else if (process_is_role(process))
+        role_free(role_of(process));
+    else
+        free(process);
+}
+
 static void sweep(struct supervisor *supervisor, bool all) {
     for (struct process **at = &supervisor->processes; *at;) {
         struct process *process = *at;
-        if (process->kind == &runner_kind && (all || process->forgotten)) {
+        if (all || process->forgotten) {
             *at = process->next;
-            replica_free(CONTAINER_OF(process, struct replica, process));
+            free_process(process);
         } else {
             at = &process->next;
         }
@@ -160,22 +176,30 @@ static void run_loop(struct supervisor *supervisor) {
         if (ready > 0) take_events(supervisor, &watches);
         take_time(supervisor);
         sweep(supervisor, false);
+        replace_advance(supervisor, clock_monotonic_ms());
+        upgrade_advance(supervisor, clock_monotonic_ms());
     }
     free(watches.descriptors);
     free(watches.what);
 }
 
-/* ---- the whole ---- */
+/* ---- the processes ---- */
+
+void supervisor_add_process(struct supervisor *supervisor, struct process *process) {
+    struct process **last = &supervisor->processes;
+    while (*last) last = &(*last)->next;
+    *last = process;
+}
+
+struct role *supervisor_add_role(struct supervisor *supervisor, enum role_index index) {
+    struct role *role = role_new(index);
+    supervisor_add_process(supervisor, &role->process);
+    return role;
+}
 
 static void start_roles(struct supervisor *supervisor) {
-    struct process **last = &supervisor->processes;
-    for (size_t i = 0; i < ROLE_COUNT; i++) {
-        struct process *process = &supervisor->roles[i].process;
-        process_init(process, &role_kinds[i]);
-        *last = process;
-        last = &process->next;
-    }
-    for (size_t i = 0; i < ROLE_COUNT; i++) process_start(supervisor, &supervisor->roles[i].process);
+    for (size_t i = 0; i < ROLE_COUNT; i++) supervisor->roles[i] = supervisor_add_role(supervisor, (enum role_index)i);
+    for (size_t i = 0; i < ROLE_COUNT; i++) process_start(supervisor, &supervisor->roles[i]->process);
 }
 
 static int fail(int status, const struct error *error) {
@@ -184,22 +208,9 @@ static int fail(int status, const struct error *error) {
     return status;
 }
 
-static int serve(struct supervisor *supervisor) {
-    _cleanup_error_ struct error *error = NULL;
-    int result = start_prepare(supervisor, &error);
-    if (result) return fail(result, error);
-    supervisor->signals = open_signals();
-    if (supervisor->signals < 0) {
-        error_set_errno(&error, ERROR_DEPLOYMENT, errno, "make a signalfd");
-        return fail(SERVE_EXIT_FAILURE, error);
-    }
-    collect_strangers(supervisor);
-    log_write(LOG_INFO, "listening", "url", supervisor->settings->public_url, "address", supervisor->settings->listen,
-              "state", supervisor->state, NULL);
-    start_roles(supervisor);
+static int run(struct supervisor *supervisor) {
     run_loop(supervisor);
     sweep(supervisor, true);
-    for (size_t i = 0; i < ROLE_COUNT; i++) role_clear(&supervisor->roles[i]);
     close(supervisor->signals);
     if (supervisor->last_sentence)
         fprintf(stderr, "slipway serve: %s\n", supervisor->last_sentence);
@@ -209,8 +220,54 @@ static int serve(struct supervisor *supervisor) {
     return supervisor->exit_status;
 }
 
+static int watch_signals(struct supervisor *supervisor) {
+    _cleanup_error_ struct error *error = NULL;
+    supervisor->signals = open_signals();
+    if (supervisor->signals >= 0) return SERVE_EXIT_OK;
+    error_set_errno(&error, ERROR_DEPLOYMENT, errno, "make a signalfd");
+    return fail(SERVE_EXIT_FAILURE, error);
+}
+
+static int serve(struct supervisor *supervisor) {
+    _cleanup_error_ struct error *error = NULL;
+    int result = start_prepare(supervisor, &error);
+    if (result) return fail(result, error);
+    if ((result = watch_signals(supervisor))) return result;
+    collect_strangers(supervisor);
+    log_write(LOG_INFO, "listening", "url", supervisor->settings->public_url, "address", supervisor->settings->listen,
+              "state", supervisor->state, NULL);
+    start_roles(supervisor);
+    return run(supervisor);
+}
+
+/* Behind an exec: everything is there already. */
+static int go_on(struct supervisor *supervisor, int state, int previous) {
+    _cleanup_error_ struct error *error = NULL;
+    if (execute_take_over(supervisor, state, previous, &error) < 0) return fail(SERVE_EXIT_FAILURE, error);
+    log_open_as("supervisor", supervisor->settings->log_level, supervisor->settings->log_format);
+    int result = watch_signals(supervisor);
+    if (result) return result;
+    log_write(LOG_INFO, "took over", "version", build_version(), "program", supervisor->program, NULL);
+    replace_begin(supervisor, supervisor->upgrade.state == UPGRADE_RUNNING ? REPLACE_UPGRADE : REPLACE_RETURN);
+    return run(supervisor);
+}
+
+/* ---- the whole ---- */
+
+static void release(struct supervisor *supervisor) {
+    start_release(supervisor);
+    upgrade_clear(&supervisor->upgrade);
+    settings_free(supervisor->asked);
+    settings_free(supervisor->former);
+    settings_free(supervisor->former_asked);
+    free(supervisor->program);
+}
+
 int supervisor_main(struct settings *settings, int argc, char **argv) {
-    struct supervisor supervisor = {.settings = settings,
+    struct supervisor supervisor = {.argc = argc,
+                                    .argv = argv,
+                                    .settings = settings,
+                                    .asked = settings_new(),
                                     .lock = -1,
                                     .listener = -1,
                                     .control = -1,
@@ -218,11 +275,21 @@ int supervisor_main(struct settings *settings, int argc, char **argv) {
                                     .signals = -1,
                                     .started_ms = clock_monotonic_ms()};
     _cleanup_error_ struct error *error = NULL;
+    int state, previous, status;
+    upgrade_init(&supervisor.upgrade);
+    if (execute_came_here(&state, &previous)) {
+        status = go_on(&supervisor, state, previous);
+        release(&supervisor);
+        return status;
+    }
     int result = options_read(settings, argc, argv, &error);
-    if (result > 0) return SERVE_EXIT_OK;
-    if (result < 0) return fail(SERVE_EXIT_SETTINGS, error);
-    log_open_as("supervisor", settings->log_level, settings->log_format);
-    result = serve(&supervisor);
-    start_release(&supervisor);
-    return result;
+    if (result == 0) result = options_read(supervisor.asked, argc, argv, &error);
+    if (result == 0) {
+        log_open_as("supervisor", settings->log_level, settings->log_format);
+        status = serve(&supervisor);
+    } else {
+        status = result > 0 ? SERVE_EXIT_OK : fail(SERVE_EXIT_SETTINGS, error);
+    }
+    release(&supervisor);
+    return status;
 }

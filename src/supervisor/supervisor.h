@@ -10,6 +10,7 @@
  * child. Children are forked and executed on that thread only, die with it (PR_SET_PDEATHSIG), and are never adopted
  * (RULES P1 to P4). The tour through its files is at the top of supervisor.c; wire/role.h: what a child finds. */
 #pragma once
+#include "base/error.h"
 #include "base/settings.h"
 
 enum serve_exit {
@@ -22,3 +23,8 @@ enum serve_exit {
  * `settings` (which comes with its defaults, and stays the caller's). Returns an enum serve_exit. Children are started
  * as /proc/self/exe with the role's name as first argument, so the program's main() must know these roles. */
 int supervisor_main(struct settings *settings, int argc, char **argv);
+
+/* `serve --check-handover`, which a running supervisor starts of the program that is to follow it (RULES U1): whether
+ * the state that it gives as descriptor ROLE_DESCRIPTOR_STATE can be read. *ret_state: the state folder, freed by the
+ * caller. Touches nothing. CONFIGURATION errors. */
+int supervisor_check_handover(char **ret_state, struct error **ret_error);

@@ -18,6 +18,7 @@
 #include "base/text.h"
 #include "supervisor/supervisor-internal.h"
 
+#define EXECUTABLE 7 /* goes with the exec, as the failure pipe behind it does */
 #define ABOVE_ALL_TARGETS 16 /* where descriptors wait until the low numbers are theirs */
 
 /* Why a child did not get to its exec, through a pipe that exec closes. */
@@ -44,6 +45,7 @@ static int arrange_descriptors(const struct child_spec *spec, int socket, int fa
                     spec->listener,
                     -1,
                     spec->control,
+                    spec->executable > 0 ? spec->executable : -1,
                     failure_pipe};
     int targets = (int)ARRAY_SIZE(wanted);
     for (int i = 0; i < targets; i++)
@@ -54,6 +56,7 @@ static int arrange_descriptors(const struct child_spec *spec, int socket, int fa
         else if (dup2(wanted[i], i) < 0)
             return -1;
     }
+    if (spec->executable > 0) fcntl(EXECUTABLE, F_SETFD, FD_CLOEXEC);
     fcntl(targets - 1, F_SETFD, FD_CLOEXEC);
     syscall(SYS_close_range, (unsigned)targets, ~0u, 0u);
     return targets - 1;
@@ -108,7 +111,9 @@ __attribute__((noreturn)) static void child_become(const struct child_spec *spec
     if (spec->oom_score_adjustment) adjust_oom_score(spec->oom_score_adjustment);
     if (spec->idle_priority) become_idle(failure_pipe);
     if (spec->folder && chdir(spec->folder) < 0) give_up(failure_pipe, "enter its folder");
-    execve("/proc/self/exe", spec->arguments, spec->environment);
+    char there[32] = "/proc/self/exe";
+    if (spec->executable > 0) snprintf(there, sizeof there, "/proc/self/fd/%d", EXECUTABLE);
+    execve(there, spec->arguments, spec->environment);
     give_up(failure_pipe, "execute the program");
 }
 

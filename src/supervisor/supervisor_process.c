@@ -97,9 +97,13 @@ void process_take_time(struct supervisor *supervisor, struct process *process, u
 /* ---- messages ---- */
 
 void process_say(struct process *process, const struct wire_message *message) {
+    process_say_with(process, message, -1);
+}
+
+void process_say_with(struct process *process, const struct wire_message *message, int descriptor) {
     if (!process->child.channel) return;
     _cleanup_error_ struct error *error = NULL;
-    if (wire_send(process->child.channel, message, &error) == 0) return;
+    if (wire_send_with(process->child.channel, message, descriptor, &error) == 0) return;
     _cleanup_free_ char *text = error_text(error);
     if (error->class == ERROR_REQUEST)
         process_log(process, LOG_ERROR, "a message could not be sent", "error", text);

@@ -22,11 +22,11 @@ static void name_gateway(struct wire_message *message, uint64_t gateway_id) {
     if (message->type == WIRE_pair_used) message->pair_used.gateway_id = gateway_id;
 }
 
-bool relay_pass(struct supervisor *supervisor, enum role_index from, const struct wire_message *message) {
+bool relay_pass(struct supervisor *supervisor, const struct role *from, const struct wire_message *message) {
     for (size_t i = 0; i < ARRAY_SIZE(relays); i++) {
-        if (relays[i].type != message->type || relays[i].from != from) continue;
+        if (relays[i].type != message->type || relays[i].from != role_index_of(&from->process)) continue;
         struct wire_message passed = *message;
-        name_gateway(&passed, supervisor->roles[from].gateway_id);
+        name_gateway(&passed, from->gateway_id);
         role_tell(supervisor, relays[i].to, &passed);
         return true;
     }

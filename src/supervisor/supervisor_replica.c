@@ -87,7 +87,7 @@ static struct wire_message down_message(const struct replica *replica, uint64_t 
 
 /* Replicas in every state are told of: a controller that took silence for absence would start them a second time. */
 void replica_tell_snapshot(struct supervisor *supervisor, struct process *to) {
-    bool is_controller = to == &supervisor->roles[ROLE_CONTROLLER].process;
+    bool is_controller = to->kind == &role_kinds[ROLE_CONTROLLER];
     for (struct process *process = supervisor->processes; process; process = process->next) {
         if (process->kind != &runner_kind || process->forgotten) continue;
         const struct replica *replica = replica_of(process);

@@ -12,36 +12,47 @@
 #include "base/text.h"
 #include "supervisor/supervisor-internal.h"
 
-static struct role *role_of(struct process *process) {
+bool process_is_role(const struct process *process) {
+    return process->kind >= role_kinds && process->kind < role_kinds + ROLE_COUNT;
+}
+
+struct role *role_of(struct process *process) {
     return CONTAINER_OF(process, struct role, process);
 }
 
-void role_clear(struct role *role) {
-    free(role->last_words);
-    role->last_words = NULL;
-}
-
-static enum role_index index_of(const struct process *process) {
+enum role_index role_index_of(const struct process *process) {
     return (enum role_index)(process->kind - role_kinds);
 }
 
+struct role *role_new(enum role_index index) {
+    struct role *role = mem_new(struct role);
+    process_init(&role->process, &role_kinds[index]);
+    return role;
+}
+
+static void forget_last_words(struct role *role) {
+    free(TAKE(role->last_words));
+}
+
+void role_free(struct role *role) {
+    forget_last_words(role);
+    free(role);
+}
+
 void role_tell(struct supervisor *supervisor, enum role_index to, const struct wire_message *message) {
-    struct role *role = &supervisor->roles[to];
-    if (role->registered) process_say(&role->process, message);
+    for (struct process *process = supervisor->processes; process; process = process->next)
+        if (process->kind == &role_kinds[to] && role_of(process)->registered) process_say(process, message);
 }
 
 void role_tell_all(struct supervisor *supervisor, const struct wire_message *message) {
     for (size_t i = 0; i < ROLE_COUNT; i++) role_tell(supervisor, (enum role_index)i, message);
 }
 
-#define tell(supervisor, to, name_, ...)                                                                               \
-    role_tell((supervisor), (to), &(struct wire_message){.type = WIRE_##name_, .name_ = {__VA_ARGS__}})
-
 /* ---- starting ---- */
 
 static int start_role(struct supervisor *supervisor, struct process *process, struct error **ret_error) {
     struct role *role = role_of(process);
-    bool is_gateway = index_of(process) == ROLE_GATEWAY;
+    bool is_gateway = role_index_of(process) == ROLE_GATEWAY;
     char *arguments[] = {"slipway", (char *)process->kind->role, NULL};
     struct child_spec spec = {
         .arguments = arguments,
@@ -51,9 +62,10 @@ static int start_role(struct supervisor *supervisor, struct process *process, st
         .control = is_gateway ? supervisor->control : -1,
         .log = -1,
     };
-    role->registered = role->ready = false;
+    role->registered = role->ready = role->held = role->outdated = false;
+    role->is_fresh = supervisor->replace.phase;
     role->generation = role->lowest = 0;
-    role_clear(role);
+    forget_last_words(role);
     if (is_gateway) role->gateway_id = ++supervisor->gateways;
     int result = child_start(&process->child, &spec, ret_error);
     if (result) return result;
@@ -68,28 +80,34 @@ static int start_role(struct supervisor *supervisor, struct process *process, st
 static const bool hears_of_gateway[ROLE_COUNT] = {[ROLE_CONTROLLER] = true, [ROLE_INDEXER] = true};
 static const bool hears_of_indexer[ROLE_COUNT] = {[ROLE_CONTROLLER] = true, [ROLE_GATEWAY] = true};
 
-static void tell_of_gateway(struct supervisor *supervisor, enum role_index to) {
-    const struct role *gateway = &supervisor->roles[ROLE_GATEWAY];
+static void tell_of_gateway(struct supervisor *supervisor, const struct role *gateway, enum role_index to) {
     if (!gateway->registered || !hears_of_gateway[to]) return;
-    tell(supervisor, to, gateway_up, .gateway_id = gateway->gateway_id, .pid = (uint64_t)gateway->process.child.pid);
+    role_say(supervisor, to, gateway_up, .gateway_id = gateway->gateway_id,
+             .pid = (uint64_t)gateway->process.child.pid);
     if (gateway->generation && to == ROLE_CONTROLLER)
-        tell(supervisor, to, routes_used, .gateway_id = gateway->gateway_id, .generation = gateway->generation,
-             .lowest = gateway->lowest);
+        role_say(supervisor, to, routes_used, .gateway_id = gateway->gateway_id, .generation = gateway->generation,
+                 .lowest = gateway->lowest);
+}
+
+static void tell_of_gateways(struct supervisor *supervisor, enum role_index to) {
+    for (struct process *process = supervisor->processes; process; process = process->next)
+        if (process->kind == &role_kinds[ROLE_GATEWAY]) tell_of_gateway(supervisor, role_of(process), to);
 }
 
 static void tell_of_indexer(struct supervisor *supervisor, enum role_index to) {
-    const struct role *indexer = &supervisor->roles[ROLE_INDEXER];
+    const struct role *indexer = supervisor->roles[ROLE_INDEXER];
     if (!indexer->registered || !hears_of_indexer[to]) return;
-    tell(supervisor, to, indexer_up, .pid = (uint64_t)indexer->process.child.pid);
+    role_say(supervisor, to, indexer_up, .pid = (uint64_t)indexer->process.child.pid);
 }
 
 /* It has registered: the others hear of it, and it of them. */
-static void introduce(struct supervisor *supervisor, enum role_index newcomer) {
-    tell_of_gateway(supervisor, newcomer);
-    tell_of_indexer(supervisor, newcomer);
+static void introduce(struct supervisor *supervisor, const struct role *newcomer) {
+    enum role_index index = role_index_of(&newcomer->process);
+    tell_of_gateways(supervisor, index);
+    tell_of_indexer(supervisor, index);
     for (size_t i = 0; i < ROLE_COUNT; i++) {
-        if (newcomer == ROLE_GATEWAY) tell_of_gateway(supervisor, (enum role_index)i);
-        if (newcomer == ROLE_INDEXER) tell_of_indexer(supervisor, (enum role_index)i);
+        if (index == ROLE_GATEWAY) tell_of_gateway(supervisor, newcomer, (enum role_index)i);
+        if (index == ROLE_INDEXER) tell_of_indexer(supervisor, (enum role_index)i);
     }
 }
 
@@ -101,7 +119,8 @@ static void take_hello(struct supervisor *supervisor, struct process *process) {
     child_let_live(&process->child);
     process_expect_pongs(process);
     process->stable_since_ms = clock_monotonic_ms();
-    introduce(supervisor, index_of(process));
+    introduce(supervisor, role);
+    replace_take_hello(supervisor, role);
     replica_tell_snapshot(supervisor, process);
     process_tell(process, snapshot_end, .unused = 0);
 }
@@ -110,7 +129,7 @@ static void take_hello(struct supervisor *supervisor, struct process *process) {
 static void say_ready(struct supervisor *supervisor) {
     if (supervisor->said_ready) return;
     for (size_t i = 0; i < ROLE_COUNT; i++)
-        if (!supervisor->roles[i].ready) return;
+        if (!supervisor->roles[i]->ready) return;
     supervisor->said_ready = true;
     char took[24];
     snprintf(took, sizeof took, "%" PRIu64, clock_monotonic_ms() - supervisor->started_ms);
@@ -128,9 +147,12 @@ static bool take_common_message(struct supervisor *supervisor, struct process *p
         role->ready = role->has_been_ready = true;
         process_log(process, LOG_DEBUG, "answers", NULL, NULL);
         say_ready(supervisor);
+        replace_take_ready(supervisor, role);
         return true;
+    case WIRE_control_held:
+    case WIRE_switches_held: role->held = true; return true;
     case WIRE_role_failed:
-        role_clear(role);
+        forget_last_words(role);
         role->last_words = text_copy_bytes(message->role_failed.message, strnlen(message->role_failed.message, 4096));
         return true;
     default: return false;
@@ -150,8 +172,10 @@ static void list_processes(struct supervisor *supervisor, struct process *to, ui
     int64_t since = clock_wall_ms() - (int64_t)(clock_monotonic_ms() - supervisor->started_ms);
     process_tell(to, process, .request = request, .role = "supervisor", .pid = (uint64_t)getpid(),
                  .since_ms = (uint64_t)since);
-    for (struct process *process = supervisor->processes; process; process = process->next)
-        if (process->child.pid && !process->forgotten) tell_process(to, request, process);
+    for (struct process *process = supervisor->processes; process; process = process->next) {
+        bool lasts = process_is_role(process) || process->kind == &runner_kind;
+        if (lasts && process->child.pid && !process->forgotten) tell_process(to, request, process);
+    }
     process_tell(to, processes_end, .request = request);
 }
 
@@ -161,6 +185,7 @@ static bool take_request(struct supervisor *supervisor, struct process *controll
     switch (message->type) {
     case WIRE_start_replica: replica_take_start(supervisor, &message->start_replica); return true;
     case WIRE_stop_replica: replica_take_stop(supervisor, &message->stop_replica); return true;
+    case WIRE_upgrade_ask: upgrade_take_ask(supervisor, &message->upgrade_ask); return true;
     case WIRE_list_processes: list_processes(supervisor, controller, message->list_processes.request); return true;
     default: return false;
     }
@@ -175,11 +200,11 @@ static void remember_routes(struct role *gateway, const struct wire_message *mes
 
 static void on_role_message(struct supervisor *supervisor, struct process *process,
                             const struct wire_message *message) {
-    enum role_index from = index_of(process);
+    enum role_index from = role_index_of(process);
     if (take_common_message(supervisor, process, message)) return;
     if (from == ROLE_CONTROLLER && take_request(supervisor, process, message)) return;
     if (from == ROLE_GATEWAY) remember_routes(role_of(process), message);
-    if (!relay_pass(supervisor, from, message))
+    if (!relay_pass(supervisor, role_of(process), message))
         process_log(process, LOG_WARNING, "sent a message that is not its to send", NULL, NULL);
 }
 
@@ -190,12 +215,13 @@ static bool has_failed_for_good(const struct role *role, int status) {
     return status >= 0 && WIFEXITED(status) && WEXITSTATUS(status) == ROLE_EXIT_PERMANENT && !role->has_been_ready;
 }
 
-static void tell_of_end(struct supervisor *supervisor, enum role_index gone) {
+static void tell_of_end(struct supervisor *supervisor, const struct role *gone) {
+    enum role_index index = role_index_of(&gone->process);
     for (size_t i = 0; i < ROLE_COUNT; i++) {
         enum role_index to = (enum role_index)i;
-        if (gone == ROLE_GATEWAY && hears_of_gateway[to])
-            tell(supervisor, to, gateway_down, .gateway_id = supervisor->roles[gone].gateway_id);
-        if (gone == ROLE_INDEXER && hears_of_indexer[to]) tell(supervisor, to, indexer_down, .unused = 0);
+        if (index == ROLE_GATEWAY && hears_of_gateway[to])
+            role_say(supervisor, to, gateway_down, .gateway_id = gone->gateway_id);
+        if (index == ROLE_INDEXER && hears_of_indexer[to]) role_say(supervisor, to, indexer_down, .unused = 0);
     }
 }
 
@@ -203,14 +229,16 @@ static void on_role_end(struct supervisor *supervisor, struct process *process, 
     struct role *role = role_of(process);
     bool was_registered = role->registered;
     role->registered = role->ready = false;
-    if (was_registered) tell_of_end(supervisor, index_of(process));
+    if (was_registered) tell_of_end(supervisor, role);
     if (supervisor->stop.phase) {
         process_log(process, LOG_DEBUG, "ended", "cause", cause);
         return;
     }
+    bool for_good = has_failed_for_good(role, status);
+    if (replace_take_end(supervisor, role, role->last_words ? role->last_words : cause, for_good)) return;
     process_log(process, LOG_ERROR, "ended", "cause", cause);
     process_count_death(process);
-    if (has_failed_for_good(role, status)) {
+    if (for_good) {
         _cleanup_free_ char *sentence = text_format("the %s cannot start: %s", process->kind->role,
                                                     role->last_words ? role->last_words : "it says why above");
         stop_begin(supervisor, SERVE_EXIT_PERMANENT, sentence);

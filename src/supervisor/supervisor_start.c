@@ -129,15 +129,23 @@ static int make_inner_folders(struct supervisor *supervisor, struct error **ret_
     return SERVE_EXIT_OK;
 }
 
-/* The default of model_roots, from where we are: children need not know where that was. A service manager starts its
+/* The default, from where we are: children need not know where that was. A service manager starts its
  * services in "/", which nobody means to open as a whole. */
-static void complete_model_roots(struct supervisor *supervisor) {
-    struct settings *settings = supervisor->settings;
+void start_complete_model_roots(struct settings *settings, const char *state) {
     if (*settings->model_roots) return;
     char here[PATH_MAX];
     bool use_here = getcwd(here, sizeof here) && strcmp(here, "/") && !strchr(here, ':');
     free(settings->model_roots);
-    settings->model_roots = text_format("%s%s%s/models", use_here ? here : "", use_here ? ":" : "", supervisor->state);
+    settings->model_roots = text_format("%s%s%s/models", use_here ? here : "", use_here ? ":" : "", state);
+}
+
+/* The file, as it is called now: an upgrade without a name looks there again. */
+static char *find_program(void) {
+    char path[PATH_MAX];
+    ssize_t size = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (size < 0) return text_copy("");
+    path[size] = 0;
+    return text_copy(path);
 }
 
 /* Each client connection is a descriptor in the gateway, and the usual soft limit is 1024. */
@@ -166,7 +174,8 @@ int start_prepare(struct supervisor *supervisor, struct error **ret_error) {
         int result = steps[i](supervisor, ret_error);
         if (result) return result;
     }
-    complete_model_roots(supervisor);
+    start_complete_model_roots(supervisor->settings, supervisor->state);
+    supervisor->program = find_program();
     raise_descriptor_limit(supervisor->settings);
     supervisor->role_environment = environment_for_roles(supervisor->settings);
     supervisor->runner_environment = environment_for_runners();

@@ -20,7 +20,9 @@ static uint64_t margin_ms(const struct supervisor *supervisor) {
 /* ---- the phases ---- */
 
 static bool is_gone(const struct supervisor *supervisor, enum role_index role) {
-    return !supervisor->roles[role].process.child.pid;
+    for (const struct process *process = supervisor->processes; process; process = process->next)
+        if (process->kind == &role_kinds[role] && process->child.pid) return false;
+    return true;
 }
 
 static bool gateway_is_gone(const struct supervisor *supervisor) {
@@ -37,19 +39,24 @@ static bool all_are_gone(const struct supervisor *supervisor) {
     return true;
 }
 
+static void terminate(struct supervisor *supervisor, enum role_index role) {
+    for (struct process *process = supervisor->processes; process; process = process->next)
+        if (process->kind == &role_kinds[role]) child_signal(&process->child, SIGTERM);
+}
+
 /* Nobody connects to a socket that no longer accepts: ours has to go for that, too. */
 static void end_gateway(struct supervisor *supervisor) {
     if (supervisor->listener >= 0) close(supervisor->listener);
     supervisor->listener = -1;
     control_close(supervisor);
-    child_signal(&supervisor->roles[ROLE_GATEWAY].process.child, SIGTERM);
+    terminate(supervisor, ROLE_GATEWAY);
 }
 
 /* Together: neither needs the other for its end, and what one still asks of the other is asked again at the next
  * start. */
 static void end_controller_and_indexer(struct supervisor *supervisor) {
-    child_signal(&supervisor->roles[ROLE_CONTROLLER].process.child, SIGTERM);
-    child_signal(&supervisor->roles[ROLE_INDEXER].process.child, SIGTERM);
+    terminate(supervisor, ROLE_CONTROLLER);
+    terminate(supervisor, ROLE_INDEXER);
 }
 
 static void kill_all(struct supervisor *supervisor) {
@@ -88,6 +95,8 @@ void stop_begin(struct supervisor *supervisor, int exit_status, const char *sent
     supervisor->exit_status = exit_status;
     supervisor->last_sentence = text_copy(sentence);
     supervisor->stop.begun_ms = clock_monotonic_ms();
+    upgrade_cancel(supervisor);
+    replace_cancel(supervisor);
     for (struct process *process = supervisor->processes; process; process = process->next) {
         process->start_at_ms = NEVER;
         process->child.ping_at_ms = NEVER;

@@ -13,6 +13,7 @@
 
 #define ROLE_DESCRIPTOR_SUPERVISOR 3 /* SOCK_SEQPACKET; wire_channel_new() takes it */
 #define ROLE_DESCRIPTOR_LISTENER 4 /* gateway only: the listening TCP socket */
+#define ROLE_DESCRIPTOR_STATE 4 /* serve --check-handover only: the state of the service that it is to take over */
 #define ROLE_DESCRIPTOR_MEMBERS 5 /* the shared lock on <state>/members */
 #define ROLE_DESCRIPTOR_CONTROL 6 /* gateway only: the listening control socket <state>/control.sock */
 

@@ -458,6 +458,42 @@ static void a_database_of_a_newer_version_is_refused_with_both_numbers(void **st
     assert_memory_equal(before, after, size);
 }
 
+/* RULES U3: what the newer version's steps left stands in the database. */
+static void U3_a_newer_database_is_opened_when_it_says_that_our_version_can_read_it(void **state) {
+    struct place *place = *state;
+    struct store *store = NULL;
+    struct error *error = NULL;
+    int newer = (int)store_schema_version() + 1;
+    assert_int_equal(count_pairs(place->path), 0);
+    _cleanup_free_ char *kind =
+        text_format("PRAGMA user_version = %d; PRAGMA application_id = %d", newer, newer * 32768 + newer - 1);
+    set_version(place->path, kind);
+    assert_int_equal(store_open(place->path, &store, &error), 0);
+    store_close(TAKE(store));
+    assert_int_equal(store_open_reader(place->path, &store, &error), 0);
+    store_close(TAKE(store));
+    _cleanup_free_ char *strict = text_format("PRAGMA application_id = %d", newer * 32768 + newer);
+    set_version(place->path, strict);
+    expect_error(store_open(place->path, &store, &error), &error, ERROR_CONFIGURATION, "a newer Slipway");
+    expect_error(store_open_reader(place->path, &store, &error), &error, ERROR_CONFIGURATION, "a newer Slipway");
+}
+
+static void U3_a_step_leaves_the_oldest_version_that_can_read_it(void **state) {
+    struct place *place = *state;
+    int version = (int)store_schema_version();
+    assert_int_equal(count_pairs(place->path), 0);
+    sqlite3 *database;
+    sqlite3_stmt *statement;
+    assert_int_equal(sqlite3_open(place->path, &database), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(database, "PRAGMA application_id", -1, &statement, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    int mark = sqlite3_column_int(statement, 0);
+    sqlite3_finalize(statement);
+    sqlite3_close(database);
+    assert_int_equal(mark / 32768, version);
+    assert_in_range(mark % 32768, 1, version);
+}
+
 static void a_reader_waits_for_a_schema_that_is_older(void **state) {
     struct place *place = *state;
     struct store *store = NULL;
@@ -519,6 +555,8 @@ int main(void) {
         TEST(S2_only_an_owner_makes_and_migrates_a_database),
         TEST(L10_a_relaxed_database_is_synced_when_asked),
         TEST(a_database_of_a_newer_version_is_refused_with_both_numbers),
+        TEST(U3_a_newer_database_is_opened_when_it_says_that_our_version_can_read_it),
+        TEST(U3_a_step_leaves_the_oldest_version_that_can_read_it),
         TEST(a_reader_waits_for_a_schema_that_is_older),
         TEST(a_file_that_is_no_database_is_refused_and_left_as_it_was),
         TEST(a_damaged_database_is_told_apart_and_never_written_again),

@@ -1,0 +1,7 @@
+#include "base/version.h"
+
+#include "slipway_version.h"
+
+const char *build_version(void) {
+    return SLIPWAY_VERSION;
+}
