@@ -59,6 +59,8 @@ int cli_main(int argc, char **argv) {
         return argc < 2 ? EXIT_USAGE : EXIT_OK;
     }
     if (text_equal(argv[1], "--version")) argv[1] = "version";
+    if (text_equal(argv[1], "completion")) return cli_completion(argc - 1, argv + 1);
+    if (text_equal(argv[1], "__complete")) return cli_complete(argc - 1, argv + 1);
     if (cli_is_group(argv[1]) && (argc < 3 || argv[2][0] == '-')) {
         bool asks = argc > 2 && (text_equal(argv[2], "--help") || text_equal(argv[2], "-h"));
         cli_print_group_help(argv[1]);

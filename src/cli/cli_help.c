@@ -21,6 +21,10 @@ const char *cli_flag_argument(enum cli_flag flag) {
     return flags[flag].argument;
 }
 
+const char *cli_flag_help(enum cli_flag flag) {
+    return flags[flag].help;
+}
+
 #define LEFT_WIDTH 35
 
 /* "  deploy NAME URI      what it does"; on two lines where the left is too wide. */
@@ -48,8 +52,9 @@ void cli_print_help(void) {
         "Slipway deploys machine-learning models and replaces them without a failed request; embedding models together\n"
         "with all that was embedded.\n\n"
         "usage: slipway COMMAND [ARGUMENTS] [FLAGS]\n\n");
-    print_summary("serve", "", "run the service in the foreground (`slipway serve --help` lists its settings)");
-    print_summary("runner", "", "serve one model alone, without the service (`slipway runner --help`)");
+#define ROLE(name, arguments, summary) print_summary(#name, "", summary);
+#include "cli/roles.def"
+#undef ROLE
     for (size_t i = 0; i < cli_command_count; i++)
         print_summary(cli_commands[i].name, cli_commands[i].arguments, cli_commands[i].summary);
     printf("\n`slipway COMMAND --help` says what a command takes.\n\nexit status:\n");

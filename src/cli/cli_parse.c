@@ -10,14 +10,19 @@
 
 /* Says that there is no such command, and which is meant perhaps. group: NULL, or the first of two words. */
 static void say_unknown(const char *group, const char *word) {
-    char *names[NAMES_MAXIMUM] = {text_copy("help"), text_copy("serve"), text_copy("runner")};
-    size_t count = group ? 0 : 3, skipped = group ? strlen(group) + 1 : 0;
-    for (size_t i = 0; i < cli_command_count && count < NAMES_MAXIMUM - 3; i++) {
+    static const char *const others[] = {
+        "help",
+#define ROLE(name, arguments, summary) #name,
+#include "cli/roles.def"
+#undef ROLE
+    };
+    char *names[NAMES_MAXIMUM] = {0};
+    size_t count = 0, skipped = group ? strlen(group) + 1 : 0;
+    for (size_t i = 0; !group && i < ARRAY_SIZE(others); i++) names[count++] = text_copy(others[i]);
+    for (size_t i = 0; i < cli_command_count && count < NAMES_MAXIMUM; i++) {
         const char *name = cli_commands[i].name + skipped;
-        if (!group || cli_is_in_group(&cli_commands[i], group)) {
-            free(names[count]);
+        if (!group || cli_is_in_group(&cli_commands[i], group))
             names[count++] = text_copy_bytes(name, strcspn(name, " "));
-        }
     }
     const char *nearest = text_nearest(word, (const char *const *)names, count);
     fprintf(stderr, "slipway%s%s: there is no command \"%s\"%s%s%s; `slipway %s` lists them\n", group ? " " : "",
