@@ -42,7 +42,10 @@ int api_task_list(struct api_call *call, struct error **ret_error) {
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     int64_t limit, offset;
-    int result = api_check_parameters(call, ~(1u << API_TIMEOUT | 1u << API_TASK_ID), ret_error);
+    int result = api_check_parameters(call,
+                                      1u << API_LIMIT | 1u << API_OFFSET | 1u << API_KIND | 1u << API_STATUS |
+                                          1u << API_PARENT_ID | 1u << API_DEPLOYMENT_ID | 1u << API_COLLECTION,
+                                      ret_error);
     if (result < 0 || (result = api_page(call, &limit, &offset, ret_error)) < 0 ||
         (result = check_filter(call, ret_error)) < 0 ||
         (result = store_begin(call->controller->store, &tx, ret_error)) < 0)

@@ -129,6 +129,7 @@ static void no_schema_is_lost(void **state) {
         assert_true(openapi_has_schema(yyjson_get_str(key)));
         assert_true(yyjson_obj_size(schema) > 0);
         assert_int_equal(count_nulls(schema), 0);
+        if (yyjson_obj_get(schemas, yyjson_get_str(key)) != schema) fail_msg("%s is there twice", yyjson_get_str(key));
     }
     assert_false(openapi_has_schema("Nothing"));
 }
