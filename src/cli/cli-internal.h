@@ -61,22 +61,15 @@ bool cli_is_group(const char *word);
 /* A whole number from a flag; false after saying what is wrong. *ret_number stays when the flag was not given. */
 bool cli_number(const struct cli *cli, enum cli_flag flag, uint64_t maximum, uint64_t *ret_number);
 
-<<<<<<< Updated upstream
+/* cli_completion.c, cli_complete.c: `completion SHELL` and `__complete WORD…`; argv[0] is the word itself. */
+int cli_completion(int argc, char **argv);
+int cli_complete(int argc, char **argv);
+
 /* cli_connect.c: opens what the flags say, or else SLIPWAY_URL, _TOKEN, _CA, _CERT and _KEY, or else the control socket
  * of the state folder here (SLIPWAY_STATE, slipway-state). */
 int cli_connect(const struct slipway_options *given, struct slipway **ret_service, struct slipway_error **ret_error);
-=======
-/* cli_completion.c, cli_complete.c: `completion SHELL` and `__complete WORD…`; argv[0] is the word itself. */
-int cli_completion(int argc, char **argv);
-int cli_complete(int argc, char **argv);
->>>>>>> Stashed changes
-
-/* cli_completion.c, cli_complete.c: `completion SHELL` and `__complete WORD…`; argv[0] is the word itself. */
-int cli_completion(int argc, char **argv);
-int cli_complete(int argc, char **argv);
 
 /* cli_help.c */
-const char *cli_flag_help(enum cli_flag flag);
 void cli_print_help(void);
 void cli_print_command_help(const struct cli_command *command);
 void cli_print_group_help(const char *group);
@@ -84,6 +77,7 @@ void cli_print_group_help(const char *group);
 bool cli_is_in_group(const struct cli_command *command, const char *group);
 const char *cli_flag_name(enum cli_flag flag);
 const char *cli_flag_argument(enum cli_flag flag); /* NULL: a switch */
+const char *cli_flag_help(enum cli_flag flag);
 
 /* cli_output.c */
 /* Says the error on stderr (as JSON with --output json), frees it, and gives the exit status of its class. */
