@@ -14,8 +14,8 @@ void digest_update(struct digest *digest, const void *bytes, size_t size);
 /* Finishes and frees it. */
 void digest_finish(struct digest *digest, char ret_hex[DIGEST_HEX_SIZE]);
 
-/* One after the other by a digest that was given nothing since it was new, without allocating: it is as new afterwards.
- */
+/* For many short ones: by a digest that was given nothing since it was new, which is as new afterwards. A tenth of a
+ * microsecond; but for its small inner state, which OpenSSL makes anew each time, nothing is allocated. */
 void digest_again(struct digest *digest, const void *bytes, size_t size, unsigned char ret_bytes[DIGEST_SIZE]);
 void digest_free(struct digest *digest); /* one that is not finished; NULL is fine */
 /* The bytes that 64 hexadecimal digits stand for; false when they are none. */
