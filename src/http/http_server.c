@@ -366,13 +366,20 @@ static void on_own_handle_closed(uv_handle_t *handle) {
     http_server_maybe_free(server);
 }
 
+static void end_connection(struct http_connection *connection) {
+    if (connection->is_idle)
+        http_connection_close(connection);
+    else
+        http_connection_kill(connection);
+}
+
 void http_server_close(struct http_server *server) {
     if (server->is_closing) return;
     server->is_closing = server->is_draining = true;
     server->on_drained = NULL;
     server->take = NULL;
     close_listeners(server);
-    for_each_connection(server, http_connection_kill);
+    for_each_connection(server, end_connection);
     server->later.idle.data = server; /* nothing is put off any more */
     uv_close((uv_handle_t *)&server->sweep, on_own_handle_closed);
     uv_close((uv_handle_t *)&server->accept_pause, on_own_handle_closed);
