@@ -619,6 +619,24 @@ int slipway_blue_switch(struct slipway *service, const struct slipway_reindex_ta
                         const struct slipway_worker *deletion_worker, struct slipway_task **ret_task,
                         struct slipway_error **ret_error);
 
+/* ---- following events and logs ---- */
+
+struct slipway_follow {
+    /* Given each one as a JSON object, oldest first, on the caller's thread; false ends it. */
+    bool (*take)(void *context, const char *json);
+    void *context;
+    size_t limit; /* how many of those that are there already come first, 1 to 1000; 0: 100 */
+};
+/* Goes on until `take` says false (then 0), or nothing can come any more (0: the logs of a deployment that is deleted).
+ * A service that breaks it off, because it restarts or is upgraded, is asked again and goes on behind the last one that
+ * was taken: none comes twice. SLIPWAY_NOT_FOUND, SLIPWAY_UNAUTHORIZED; SLIPWAY_UNAVAILABLE when the service does not
+ * come back within its deadline (slipway_set_timeout()). deployment_id NULL: what happens in the whole service. */
+int slipway_follow_events(struct slipway *service, const char *deployment_id, const struct slipway_follow *how,
+                          struct slipway_error **ret_error);
+/* What the replicas of a deployment write: {"at","replica_id","revision","line","position"}. */
+int slipway_follow_logs(struct slipway *service, const char *deployment_id, const struct slipway_follow *how,
+                        struct slipway_error **ret_error);
+
 /* ---- what else the service tells, as JSON ---- */
 
 /* GET of a path below the service's URL ("/v1/processes", "/v1/deployments/m/events?limit=10"): the body as it came,

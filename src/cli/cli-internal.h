@@ -98,6 +98,10 @@ int cli_print_table(const struct cli *cli, const char *json, const struct cli_co
 /* GET path and show it as a table; says on stderr how many more there are. */
 int cli_show_list(struct cli *cli, const char *path, const struct cli_column *columns, size_t count);
 
+/* command_show.c: "limit=…&offset=…" and what the flags filter by, each percent-encoded; NULL after saying what is
+ * wrong. Caller frees. */
+char *cli_query(struct cli *cli);
+
 /* cli_input.c: what arguments name; caller frees; NULL after saying what is wrong. */
 /* The JSON that an argument names: itself, the file behind "@", or stdin for "-". */
 char *cli_read_json(const struct cli *cli, const char *argument);

@@ -71,7 +71,7 @@ static enum cli_flag find_flag(const struct cli_command *command, const char *wo
 
 /* Reads argv[*at] as a flag with its value, which may be the next word. */
 static bool take_flag(struct cli *cli, int argc, char **argv, int *at) {
-    const char *word = argv[*at];
+    const char *word = text_equal(argv[*at], "-f") ? "--follow" : argv[*at];
     enum cli_flag flag = find_flag(cli->command, word);
     if (flag == FLAG_COUNT) return false;
     const char *value = strchr(word, '=');

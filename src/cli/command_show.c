@@ -1,4 +1,4 @@
-/* The commands that only look: status, list, wait, tasks, events, processes, version. */
+/* The commands that only look: status, list, wait, tasks, processes, version. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,8 +20,7 @@ int cli_wait(struct cli *cli) {
     return cli_wait_and_print(cli, cli->arguments[0], false);
 }
 
-/* "limit=…&offset=…" and what the flags filter by, each percent-encoded; NULL after saying what is wrong. */
-static char *query(struct cli *cli) {
+char *cli_query(struct cli *cli) {
     static const struct {
         enum cli_flag flag;
         const char *parameter;
@@ -45,7 +44,7 @@ int cli_list(struct cli *cli) {
     static const struct cli_column columns[] = {{"NAME", "deployment_name"},      {"STATUS", "status"},
                                                 {"REVISION", "serving_revision"}, {"REPLICAS", "replicas"},
                                                 {"UPDATED", "updated_at"},        {"ID", "deployment_id"}};
-    _cleanup_free_ char *parameters = query(cli);
+    _cleanup_free_ char *parameters = cli_query(cli);
     if (!parameters) return EXIT_USAGE;
     _cleanup_free_ char *path = text_format("/v1/deployments?%s", parameters);
     return cli_show_list(cli, path, columns, ARRAY_SIZE(columns));
@@ -62,7 +61,7 @@ static int show_task(struct cli *cli) {
 
 static int show_failed_items(struct cli *cli) {
     static const struct cli_column columns[] = {{"ID", "id"}, {"STAGE", "stage"}, {"DETAIL", "detail"}};
-    _cleanup_free_ char *parameters = query(cli);
+    _cleanup_free_ char *parameters = cli_query(cli);
     if (!parameters) return EXIT_USAGE;
     _cleanup_free_ char *id = text_percent_encode(cli->arguments[0], __builtin_strlen(cli->arguments[0]));
     _cleanup_free_ char *path = text_format("/v1/tasks/%s/failed-items?%s", id, parameters);
@@ -73,18 +72,9 @@ int cli_tasks(struct cli *cli) {
     static const struct cli_column columns[] = {{"TASK", "task_id"}, {"KIND", "kind"},          {"STATUS", "status"},
                                                 {"STEP", "step"},    {"UPDATED", "updated_at"}, {"DETAIL", "detail"}};
     if (cli->argument_count) return cli->flags[FLAG_FAILED_ITEMS] ? show_failed_items(cli) : show_task(cli);
-    _cleanup_free_ char *parameters = query(cli);
+    _cleanup_free_ char *parameters = cli_query(cli);
     if (!parameters) return EXIT_USAGE;
     _cleanup_free_ char *path = text_format("/v1/tasks?%s", parameters);
-    return cli_show_list(cli, path, columns, ARRAY_SIZE(columns));
-}
-
-int cli_events(struct cli *cli) {
-    static const struct cli_column columns[] = {{"AT", "at"}, {"KIND", "kind"}, {"MESSAGE", "message"}};
-    _cleanup_free_ char *parameters = query(cli);
-    if (!parameters) return EXIT_USAGE;
-    _cleanup_free_ char *name = text_percent_encode(cli->arguments[0], __builtin_strlen(cli->arguments[0]));
-    _cleanup_free_ char *path = text_format("/v1/deployments/%s/events?%s", name, parameters);
     return cli_show_list(cli, path, columns, ARRAY_SIZE(columns));
 }
 

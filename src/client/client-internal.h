@@ -2,9 +2,9 @@
  *
  * client_open.c opens, client.c sends (libcurl); client_error.c makes errors; client_request.c turns requests into JSON; client_answer.c and
  * client_answer_collections.c turn JSON into the public structs; client_deployments.c, client_tasks.c, client_data.c,
- * client_collections.c, client_documents.c, client_stream.c, client_search.c and client_reindex.c are the calls, and
- * client_steps.c what is made of several of them. Every public struct is the first member of an owner that keeps the
- * parsed answer, so that its strings are borrowed and one free suffices.
+ * client_collections.c, client_documents.c, client_stream.c, client_follow.c, client_search.c and client_reindex.c are
+ * the calls, and client_steps.c what is made of several of them. Every public struct is the first member of an owner
+ * that keeps the parsed answer, so that its strings are borrowed and one free suffices.
  */
 #pragma once
 #include <curl/curl.h>
@@ -35,6 +35,9 @@ struct client_request {
      */
     bool (*take)(void *context, const char *bytes, size_t size);
     void *take_context;
+    uint32_t
+        quiet_ms; /* with take, of an answer without an end: it is broken off when so long nothing came; 0: as above */
+    struct buffer *position; /* NULL, or takes the X-Slipway-Position of the answer */
 };
 
 struct client_answer {
@@ -45,6 +48,7 @@ struct client_answer {
     bool is_problem; /* application/problem+json */
     const struct client_request *request;
     bool broken_off; /* take() said so */
+    uint64_t heard_ms; /* when the last byte came */
 };
 
 /* client_open.c: tells libcurl how this service is reached. */

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "client/client-internal.h"
@@ -26,6 +27,7 @@ void client_answer_clear(struct client_answer *answer) {
 
 static size_t take_body(char *bytes, size_t size, size_t count, void *context) {
     struct client_answer *answer = context;
+    answer->heard_ms = clock_monotonic_ms();
     if (!answer->request->take || answer->http_status / 100 != 2)
         return buffer_append(&answer->body, bytes, size * count) ? size * count : 0;
     answer->broken_off = !answer->request->take(answer->request->take_context, bytes, size * count);
@@ -56,7 +58,16 @@ static size_t take_header(char *line, size_t size, size_t count, void *context) 
         answer->retry_after_ms = (uint32_t)(strtoul(value, NULL, 10) % 4000000) * 1000;
     if ((value = header_value(line, size * count, "Content-Type")))
         answer->is_problem = !strncasecmp(value, "application/problem+json", 24);
+    if (answer->request->position && (value = header_value(line, size * count, "X-Slipway-Position")))
+        buffer_append(answer->request->position, value, strcspn(value, "\r\n"));
     return size * count;
+}
+
+/* libcurl asks about once a second, also when nothing comes. */
+static int check_quiet(void *context, curl_off_t total, curl_off_t now, curl_off_t sent_total, curl_off_t sent_now) {
+    const struct client_answer *answer = context;
+    (void)total, (void)now, (void)sent_total, (void)sent_now;
+    return clock_monotonic_ms() - answer->heard_ms > answer->request->quiet_ms;
 }
 
 static struct curl_slist *append_header(struct curl_slist *headers, const char *name, const char *value) {
@@ -87,7 +98,12 @@ static void set_options(struct slipway *service, const struct client_request *re
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
     client_set_way(service);
-    if (request->take) { /* as long as bytes come */
+    if (request->quiet_ms) {
+        curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)timeout_ms);
+        curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, check_quiet);
+        curl_easy_setopt(curl, CURLOPT_XFERINFODATA, answer);
+    } else if (request->take) { /* as long as bytes come */
         curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)timeout_ms);
         curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
         curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)(timeout_ms + 999) / 1000);
@@ -110,7 +126,8 @@ int client_send(struct slipway *service, const struct client_request *request, s
     char reason[CURL_ERROR_SIZE] = "";
     _cleanup_free_ char *url = text_format("%s%s", service->url, request->path);
     struct curl_slist *headers = make_headers(service, request);
-    struct client_answer answer = {.body = {.maximum = ANSWER_MAXIMUM}, .request = request};
+    struct client_answer answer = {
+        .body = {.maximum = ANSWER_MAXIMUM}, .request = request, .heard_ms = clock_monotonic_ms()};
     bool has_empty_body = !request->body && strcmp(request->method, "GET") != 0;
     struct client_request sent = *request;
     if (has_empty_body) sent.body = ""; /* POST and PUT want a Content-Length */

@@ -313,8 +313,8 @@ int api_new(struct controller *controller, struct api **ret_api, struct error **
         .limits = {.head_maximum = controller->settings->head_maximum,
                    .body_maximum = controller->settings->control_body_maximum,
                    .connections_maximum = controller->settings->connections_maximum,
-                   .header_timeout_ms = controller->settings->header_timeout_ms,
-                   .body_timeout_ms = controller->settings->body_timeout_ms},
+                   /* Clients are the gateway's to judge, which stops reading for as long as one of them is slow. */
+                   .header_timeout_ms = controller->settings->header_timeout_ms},
         .handler = &handler,
         .context = api,
     };

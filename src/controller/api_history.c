@@ -7,12 +7,13 @@
 #include "controller/engine-internal.h"
 #include "controller/follow.h"
 
-#define LIST_PARAMETERS (1u << API_LIMIT | 1u << API_OFFSET | 1u << API_FOLLOW)
+#define LIST_PARAMETERS (1u << API_LIMIT | 1u << API_OFFSET)
+#define FOLLOW_PARAMETERS (LIST_PARAMETERS | 1u << API_FOLLOW)
 
 /* Parameters, page, transaction and deployment of the three handlers. */
-static int begin(struct api_call *call, struct store_transaction **ret_tx, struct deployment *ret_deployment,
-                 int64_t *ret_limit, int64_t *ret_offset, struct error **ret_error) {
-    int result = api_check_parameters(call, LIST_PARAMETERS, ret_error);
+static int begin(struct api_call *call, unsigned allowed, struct store_transaction **ret_tx,
+                 struct deployment *ret_deployment, int64_t *ret_limit, int64_t *ret_offset, struct error **ret_error) {
+    int result = api_check_parameters(call, allowed, ret_error);
     if (result < 0 || (result = api_page(call, ret_limit, ret_offset, ret_error)) < 0 ||
         (result = store_begin(call->controller->store, ret_tx, ret_error)) < 0)
         return result;
@@ -39,8 +40,8 @@ int api_deployment_revisions(struct api_call *call, struct error **ret_error) {
     _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_mut_doc_new(NULL);
     _cleanup_rows_ struct store_rows *rows = NULL;
     int64_t limit, offset;
-    int result = api_check_parameters(call, 1u << API_LIMIT | 1u << API_OFFSET, ret_error); /* nothing to follow */
-    if (result < 0 || (result = begin(call, &tx, &deployment, &limit, &offset, ret_error)) < 0) return result;
+    int result = begin(call, LIST_PARAMETERS, &tx, &deployment, &limit, &offset, ret_error);
+    if (result < 0) return result;
     result =
         store_query(tx, &rows, ret_error,
                     "SELECT number, model_uri, resolved_uri, package_digest, encoder_digest, target_json, recipe_json, "
@@ -95,7 +96,7 @@ int api_deployment_events(struct api_call *call, struct error **ret_error) {
     int result = follow_is_asked(call, &follows, ret_error);
     if (result >= 0 && follows)
         return (result = load_id(call, &id, ret_error)) < 0 ? result : follow_events(call, id, ret_error);
-    if (result < 0 || (result = begin(call, &tx, &deployment, &limit, &offset, ret_error)) < 0 ||
+    if (result < 0 || (result = begin(call, FOLLOW_PARAMETERS, &tx, &deployment, &limit, &offset, ret_error)) < 0 ||
         (result = store_query(tx, &rows, ret_error,
                               "SELECT " EVENT_COLUMNS ", count(*) OVER () FROM events WHERE deployment_id = ? "
                               "ORDER BY id DESC LIMIT ? OFFSET ?",
@@ -111,7 +112,7 @@ int api_event_list(struct api_call *call, struct error **ret_error) {
     bool follows;
     int result = follow_is_asked(call, &follows, ret_error);
     if (result >= 0 && follows) return follow_events(call, NULL, ret_error);
-    if (result < 0 || (result = api_check_parameters(call, LIST_PARAMETERS, ret_error)) < 0 ||
+    if (result < 0 || (result = api_check_parameters(call, FOLLOW_PARAMETERS, ret_error)) < 0 ||
         (result = api_page(call, &limit, &offset, ret_error)) < 0 ||
         (result = store_begin(call->controller->store, &tx, ret_error)) < 0 ||
         (result =
@@ -158,7 +159,8 @@ int api_deployment_logs(struct api_call *call, struct error **ret_error) {
     int result = follow_is_asked(call, &follows, ret_error);
     if (result >= 0 && follows)
         return (result = load_id(call, &id, ret_error)) < 0 ? result : follow_logs(call, id, ret_error);
-    if (result < 0 || (result = begin(call, &tx, &deployment, &lines.limit, &lines.offset, ret_error)) < 0)
+    if (result < 0 ||
+        (result = begin(call, FOLLOW_PARAMETERS, &tx, &deployment, &lines.limit, &lines.offset, ret_error)) < 0)
         return result;
     result = store_query(tx, &rows, ret_error,
                          "SELECT id, revision FROM replicas WHERE deployment_id = ? ORDER BY created_at DESC, id", "t",

@@ -93,7 +93,8 @@ static int insert_events(struct outbox *outbox, const struct catalog_entry *entr
     if (result < 0 || (result = store_run(tx, NULL, ret_error, "UPDATE collections SET outbox_id = ? WHERE id = ?",
                                           "it", events[count - 1].id, entry->id)) < 0)
         return result;
-    return store_commit(TAKE(tx), ret_error);
+    if ((result = store_commit(TAKE(tx), ret_error)) >= 0) api_changed(outbox->controller->api);
+    return result;
 }
 
 static int load_entry(struct outbox *outbox, const char *id, struct catalog_entry *ret_entry,

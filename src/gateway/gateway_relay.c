@@ -55,6 +55,8 @@ static void on_head(struct http_call *call, const struct http_answer *answer, vo
                                keep_headers(exchange, exchange->gateway->headers, count);
     if (!exchange->answer_is_kept)
         http_begin(exchange->request, answer->status, exchange->gateway->headers, count, answer->content_length);
+    if (!exchange->answer_is_kept && !strcmp(exchange->request->method, "HEAD"))
+        exchange_end(exchange); /* its body, which nobody asked for, may have no end */
 }
 
 static void on_body(struct http_call *call, const char *bytes, size_t size, void *context) {

@@ -2,10 +2,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -86,10 +88,21 @@ const char *http_server_date(struct http_server *server) {
 
 /* ---- the sweep ----------------------------------------------------------- */
 
+/* What the client has not taken yet, in the kernel too: that takes new bytes only when a good part of its megabytes has
+ * gone, which a client that reads slowly needs a long time for. */
+static size_t untaken(const struct http_connection *connection) {
+    size_t waiting = uv_stream_get_write_queue_size(&connection->handle.stream);
+    uv_os_fd_t descriptor;
+    int sent = 0;
+    if (waiting && !uv_fileno(&connection->handle.any, &descriptor) && !ioctl(descriptor, SIOCOUTQ, &sent))
+        waiting += (size_t)sent;
+    return waiting;
+}
+
 /* A client that reads nothing of its answer, for as long as one may pause while sending a body, is gone. */
 static bool is_stalled(struct http_connection *connection, uint64_t now) {
     uint64_t limit = connection->server->config.limits.body_timeout_ms;
-    size_t waiting = uv_stream_get_write_queue_size(&connection->handle.stream);
+    size_t waiting = untaken(connection);
     if (!waiting || waiting != connection->stalled_at) {
         connection->stalled_at = waiting;
         connection->stalled_since_ms = now;
