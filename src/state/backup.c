@@ -111,13 +111,17 @@ static int clear_databases(struct writing *writing, struct error **ret_error) {
     return result;
 }
 
+/* Each transaction ends as soon as its database is copied. */
 static int write_databases(struct writing *writing, struct state_cut *cut, struct error **ret_error) {
     int result = clear_databases(writing, ret_error);
     writing->saying = "control.db";
     if (!result) result = store_get_version(cut->tx, &writing->manifest->control_version, ret_error);
     if (!result) result = write_database(writing, "control.db", cut->tx, NULL, ret_error);
-    for (size_t i = 0; i < cut->count && !result; i++)
+    store_rollback(TAKE(cut->tx));
+    for (size_t i = 0; i < cut->count && !result; i++) {
         result = write_collection(writing, &cut->collections[i], ret_error);
+        state_collection_release(&cut->collections[i]);
+    }
     return result;
 }
 

@@ -32,8 +32,12 @@ int state_each_row(struct store_transaction *tx, const char *sql,
 
 /* ---- one collection ---- */
 
-static void end_reads(struct state_collection *entry) {
+void state_collection_release(struct state_collection *entry) {
     for (size_t set = 0; set < 2; set++) collection_read_end(TAKE(entry->reads[set]));
+}
+
+static void end_reads(struct state_collection *entry) {
+    state_collection_release(entry);
     error_free(TAKE(entry->error));
 }
 

@@ -39,6 +39,7 @@ int state_cut_open(const char *folder, bool tolerant, struct state_cut **ret_cut
 int state_cut_take(struct state_cut *cut, struct error **ret_error);
 /* Ends the transactions: the service's logs need not be kept any longer. The connections stay. */
 void state_cut_release(struct state_cut *cut);
+void state_collection_release(struct state_collection *entry); /* that one's alone */
 void state_cut_close(struct state_cut *cut); /* NULL is fine */
 static inline void state_cut_close_pointer(struct state_cut **cut) {
     state_cut_close(*cut);
