@@ -151,11 +151,13 @@ static int receive_failed(struct error **ret_error) {
     return error_set_errno(ret_error, ERROR_UNAVAILABLE, errno, "read from the other process");
 }
 
+/* A peer that closed with something of ours unread is told as a reset, once, before what it had sent: its last words
+ * are behind that. */
 static ssize_t size_of_next(int descriptor) {
     char nothing;
     ssize_t got;
     do got = recv(descriptor, &nothing, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
-    while (got < 0 && errno == EINTR);
+    while (got < 0 && (errno == EINTR || errno == ECONNRESET));
     return got;
 }
 

@@ -182,6 +182,21 @@ static void the_end_of_the_peer_is_told_after_its_last_words(void **state) {
     wire_channel_free(pair[1]);
 }
 
+static void last_words_are_heard_though_the_peer_left_something_unread(void **state) {
+    (void)state;
+    struct wire_channel *pair[2];
+    make_pair(pair);
+    assert_int_equal(wire_say(pair[1], ping, .sequence = 1), 0);
+    assert_int_equal(wire_say(pair[0], role_failed, .message = "goodbye"), 0);
+    wire_channel_free(pair[0]);
+    struct wire_message got;
+    assert_int_equal(wire_receive(pair[1], &got, NULL), 1);
+    assert_string_equal(got.role_failed.message, "goodbye");
+    wire_message_clear(&got);
+    assert_true(wire_receive(pair[1], &got, NULL) < 0);
+    wire_channel_free(pair[1]);
+}
+
 static void a_message_that_nobody_knows_is_passed_over(void **state) {
     (void)state;
     struct wire_channel *pair[2];
@@ -217,6 +232,7 @@ int main(void) {
         cmocka_unit_test(the_largest_message_goes_through),
         cmocka_unit_test(a_peer_that_never_reads_is_given_up_at_the_ceiling),
         cmocka_unit_test(the_end_of_the_peer_is_told_after_its_last_words),
+        cmocka_unit_test(last_words_are_heard_though_the_peer_left_something_unread),
         cmocka_unit_test(a_message_that_nobody_knows_is_passed_over),
         cmocka_unit_test(rubbish_is_an_error),
     };
