@@ -236,7 +236,7 @@ static void on_request(struct http_request *request, void *context) {
     call->total_count = -1;
     if (take_apart(api, request, call, &call->error) < 0)
         send_answer(call);
-    else if (call->handler == api_process_list)
+    else if (call->handler == api_process_list || call->handler == api_metrics)
         process_questions_ask(api->questions, call); /* started when the supervisor has told */
     else if (!upgrade_questions_ask(api->upgrades, call, &failed))
         start_call(api, call);

@@ -133,3 +133,49 @@ int api_process_list(struct api_call *call, struct error **ret_error) {
     api_answer(call, 200, document, array);
     return 0;
 }
+
+/* ---- as metrics ---- */
+
+static uint64_t restarts_of(const struct process_entry *entry) {
+    return entry->restarts;
+}
+
+static uint64_t memory_of(const struct process_entry *entry) {
+    return process_memory_bytes(entry->pid);
+}
+
+static uint64_t started_of(const struct process_entry *entry) {
+    return entry->since_ms / 1000;
+}
+
+/* During an upgrade a role has two processes: they are one sample, that of the younger. */
+static bool is_sample(const struct process_list *list, size_t i) {
+    const struct process_entry *entry = &list->entries[i];
+    if (text_equal(entry->role, "runner")) return false; /* replicas have families of their own */
+    for (size_t k = 0; k < list->count; k++)
+        if (k != i && text_equal(list->entries[k].role, entry->role) &&
+            (list->entries[k].since_ms > entry->since_ms || (list->entries[k].since_ms == entry->since_ms && k < i)))
+            return false;
+    return true;
+}
+
+void process_list_write_metrics(const struct process_list *list, struct buffer *out) {
+    static const struct {
+        const char *name, *type, *help;
+        uint64_t (*value)(const struct process_entry *entry);
+    } families[] = {
+        {"slipway_process_restarts_total", "counter", "How often a process of the service was started again.",
+         restarts_of},
+        {"slipway_process_memory_bytes", "gauge", "Proportional set size of a process of the service.", memory_of},
+        {"slipway_process_start_time_seconds", "gauge", "When a process of the service was started, since 1970.",
+         started_of},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+        buffer_append_format(out, "# HELP %s %s\n# TYPE %s %s\n", families[i].name, families[i].help, families[i].name,
+                             families[i].type);
+        for (size_t k = 0; list && k < list->count; k++)
+            if (is_sample(list, k))
+                buffer_append_format(out, "%s{process=\"%s\"} %llu\n", families[i].name, list->entries[k].role,
+                                     (unsigned long long)families[i].value(&list->entries[k]));
+    }
+}

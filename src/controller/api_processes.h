@@ -1,6 +1,7 @@
 /* GET /v1/processes: the supervisor is asked who there is (a round trip on the wire), then the memory of each is read.
  */
 #pragma once
+#include "base/buffer.h"
 #include "controller/api.h"
 
 struct process_list; /* what the supervisor told for one call */
@@ -14,3 +15,5 @@ void process_questions_ask(struct process_questions *questions, struct api_call 
 bool process_questions_take(struct process_questions *questions, const struct wire_message *message,
                             struct api_call **ret_complete);
 void process_list_free(struct process_list *list);
+/* The families about the service's own processes, but for replicas; `list` may be NULL. */
+void process_list_write_metrics(const struct process_list *list, struct buffer *out);

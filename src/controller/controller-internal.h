@@ -209,5 +209,3 @@ bool api_take_message(struct api *api, const struct wire_message *message);
 void controller_say(struct controller *controller, const struct wire_message *message);
 /* Proportional set size of a process in bytes, 0 when it has gone (api_processes.c). Blocking. */
 uint64_t process_memory_bytes(uint64_t pid);
-/* Prometheus text of the task and replica metrics (metrics.c); caller frees. Blocking (store). */
-char *controller_metrics(struct controller *controller);

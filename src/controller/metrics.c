@@ -1,32 +1,65 @@
-/* The controller's share of /metrics: deployments, tasks, replicas, as Prometheus text 0.0.4. The gateway appends it to
- * its own. */
+/* The controller's share of /metrics: deployments, tasks, replicas, memory, disk, as Prometheus text 0.0.4. The gateway
+ * appends it to its own. metrics_collections.c writes what is in the collections. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "controller/api.h"
+#include "controller/api_processes.h"
+#include "controller/engine-internal.h"
+#include "controller/metrics-internal.h"
 
 static const double duration_bounds_s[] = {0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800};
 
+/* What there is none of is told too, so that the first one is a change. */
+static const char *const deployment_statuses[] = {
+#define DEPLOYMENT_STATUS(constant, name) name,
+#include "controller/statuses.def"
+#undef DEPLOYMENT_STATUS
+};
+static const char *const task_statuses[] = {
+#define TASK_STATUS(constant, name, finished) name,
+#include "controller/statuses.def"
+#undef TASK_STATUS
+};
+static const char *const task_kinds[] = {
+#define KIND(name, ...) #name,
+#include "controller/steps.def"
+#undef KIND
+    "collection_create", /* which has no steps */
+};
+
 static int add_deployments(struct store_transaction *tx, struct buffer *out) {
+    int64_t counts[ARRAY_SIZE(deployment_statuses)] = {0};
     _cleanup_rows_ struct store_rows *rows = NULL;
     if (store_query(tx, &rows, NULL, "SELECT status, count(*) FROM deployments GROUP BY status", "") < 0) return -1;
-    buffer_append_text(out, "# HELP slipway_deployments Deployments by status.\n# TYPE slipway_deployments gauge\n");
     while (store_next(rows, NULL) > 0)
-        buffer_append_format(out, "slipway_deployments{status=\"%s\"} %lld\n", store_text(rows, 0),
-                             (long long)store_number(rows, 1));
+        for (size_t i = 0; i < ARRAY_SIZE(deployment_statuses); i++)
+            if (!strcmp(store_text(rows, 0), deployment_statuses[i])) counts[i] = store_number(rows, 1);
+    buffer_append_text(out, "# HELP slipway_deployments Deployments by status.\n# TYPE slipway_deployments gauge\n");
+    for (size_t i = 0; i < ARRAY_SIZE(deployment_statuses); i++)
+        buffer_append_format(out, "slipway_deployments{status=\"%s\"} %lld\n", deployment_statuses[i],
+                             (long long)counts[i]);
     return 0;
 }
 
 static int add_tasks(struct store_transaction *tx, struct buffer *out) {
+    int64_t counts[ARRAY_SIZE(task_kinds)][ARRAY_SIZE(task_statuses)] = {0};
     _cleanup_rows_ struct store_rows *rows = NULL;
     if (store_query(tx, &rows, NULL, "SELECT kind, status, count(*) FROM tasks GROUP BY kind, status", "") < 0)
         return -1;
-    buffer_append_text(out, "# HELP slipway_tasks Tasks on record by kind and status.\n# TYPE slipway_tasks gauge\n");
     while (store_next(rows, NULL) > 0)
-        buffer_append_format(out, "slipway_tasks{kind=\"%s\",status=\"%s\"} %lld\n", store_text(rows, 0),
-                             store_text(rows, 1), (long long)store_number(rows, 2));
+        for (size_t i = 0; i < ARRAY_SIZE(task_kinds); i++)
+            for (size_t k = 0; k < ARRAY_SIZE(task_statuses); k++)
+                if (!strcmp(store_text(rows, 0), task_kinds[i]) && !strcmp(store_text(rows, 1), task_statuses[k]))
+                    counts[i][k] = store_number(rows, 2);
+    buffer_append_text(out, "# HELP slipway_tasks Tasks on record by kind and status.\n# TYPE slipway_tasks gauge\n");
+    for (size_t i = 0; i < ARRAY_SIZE(task_kinds); i++)
+        for (size_t k = 0; strcmp(task_kinds[i], "retire_index") && k < ARRAY_SIZE(task_statuses); k++)
+            buffer_append_format(out, "slipway_tasks{kind=\"%s\",status=\"%s\"} %lld\n", task_kinds[i],
+                                 task_statuses[k], (long long)counts[i][k]);
     return 0;
 }
 
@@ -148,19 +181,53 @@ static void add_replicas(struct controller *controller, struct store_transaction
     free(samples);
 }
 
-char *controller_metrics(struct controller *controller) {
+/* ---- memory and disk ---- */
+
+static void add_number(struct buffer *out, const char *name, const char *help, uint64_t value) {
+    buffer_append_format(out, "# HELP %s %s\n# TYPE %s gauge\n%s %llu\n", name, help, name, name,
+                         (unsigned long long)value);
+}
+
+static void add_memory(struct controller *controller, struct store_transaction *tx, struct buffer *out) {
+    uint64_t budget = 0;
+    int64_t reserved = 0;
+    _cleanup_free_ char *source = NULL;
+    if (controller->target_ops->budget(controller->target, &budget, &source, NULL) < 0 ||
+        store_ask_number(tx, &reserved, NULL, "SELECT coalesce(sum(reserved_bytes), 0) FROM replicas", "") < 0)
+        return;
+    add_number(out, "slipway_memory_budget_bytes", "What all replicas together may be given.", budget);
+    add_number(out, "slipway_memory_reserved_bytes", "What replicas have been given.", (uint64_t)reserved);
+}
+
+static void add_disk(const struct controller *controller, struct buffer *out) {
+    struct statvfs disk;
+    if (statvfs(controller->settings->state, &disk) < 0) return;
+    add_number(out, "slipway_state_disk_size_bytes", "Size of the file system that the state folder is on.",
+               (uint64_t)disk.f_blocks * disk.f_frsize);
+    add_number(out, "slipway_state_disk_free_bytes", "What is free of it.", (uint64_t)disk.f_bavail * disk.f_frsize);
+}
+
+/* ---- all of it ---- */
+
+static char *write_metrics(struct controller *controller, const struct process_list *processes) {
     struct buffer out = {0};
     _cleanup_transaction_ struct store_transaction *tx = NULL;
     if (store_begin(controller->store, &tx, NULL) >= 0 && add_deployments(tx, &out) >= 0 && add_tasks(tx, &out) >= 0 &&
-        add_durations(tx, &out) >= 0)
+        add_durations(tx, &out) >= 0) {
         add_replicas(controller, tx, &out);
+        add_memory(controller, tx, &out);
+    }
+    if (tx) store_rollback(TAKE(tx)); /* the collections take their time, and have their own */
+    add_disk(controller, &out);
+    process_list_write_metrics(processes, &out);
+    metrics_write_collections(controller, &out);
     return buffer_take(&out, NULL);
 }
 
 int api_metrics(struct api_call *call, struct error **ret_error) {
     int result = api_check_parameters(call, 0, ret_error);
     if (result < 0) return result;
-    call->answer = controller_metrics(call->controller);
+    call->answer = write_metrics(call->controller, call->processes);
     call->answer_size = strlen(call->answer);
     call->content_type = "text/plain; version=0.0.4; charset=utf-8";
     call->status = 200;

@@ -207,7 +207,7 @@ struct exchange {
     struct gateway_snapshot *snapshot; /* held from admission to the end (R1) */
     struct gateway_route *route; /* in it */
     struct gateway_queue_entry waiting, deadline;
-    uint64_t deadline_ms;
+    uint64_t deadline_ms, queued_us; /* queued_us: since when it waits for a replica; 0: not yet */
     struct gateway_incarnation *incarnation; /* while it works on it */
     bool retried;
     bool never_waits; /* asks whether it could be served now */

@@ -68,7 +68,11 @@ static void write_requests(struct buffer *text, const char *name, const char *la
 
 static void write_durations(struct buffer *text, const char *name, const char *labels,
                             const struct gateway_lane *lane) {
-    gateway_metrics_durations(text, name, labels, &lane->series);
+    gateway_metrics_durations(text, name, labels, &lane->series.durations);
+}
+
+static void write_waits(struct buffer *text, const char *name, const char *labels, const struct gateway_lane *lane) {
+    gateway_metrics_durations(text, name, labels, &lane->series.waits);
 }
 
 static void write_batches(struct buffer *text, const char *name, const char *labels, const struct gateway_lane *lane) {
@@ -97,7 +101,7 @@ static void write_writes(struct buffer *text, const char *name, const char *labe
 
 static void write_write_durations(struct buffer *text, const char *name, const char *labels,
                                   const struct gateway_collection *collection) {
-    gateway_metrics_durations(text, name, labels, &collection->writes);
+    gateway_metrics_durations(text, name, labels, &collection->writes.durations);
 }
 
 static void write_written(struct buffer *text, const char *name, const char *labels,
@@ -122,7 +126,7 @@ static void write_searches(struct buffer *text, const char *name, const char *la
 
 static void write_search_durations(struct buffer *text, const char *name, const char *labels,
                                    const struct gateway_collection *collection) {
-    gateway_metrics_durations(text, name, labels, &collection->searches);
+    gateway_metrics_durations(text, name, labels, &collection->searches.durations);
 }
 
 static void write_mismatches(struct buffer *text, const char *name, const char *labels,
@@ -139,6 +143,7 @@ static const struct family {
 } families[] = {
     {"slipway_requests_total", "counter", "Data requests answered, by status.", write_requests, NULL},
     {"slipway_request_duration_seconds", "histogram", "From the request's head to its answer.", write_durations, NULL},
+    {"slipway_queue_wait_seconds", "histogram", "From a request's body to its replica.", write_waits, NULL},
     {"slipway_queue_length", "gauge", "Requests waiting for a replica.", write_queue, NULL},
     {"slipway_requests_in_flight", "gauge", "Requests that replicas work on.", write_in_flight, NULL},
     {"slipway_batch_size", "histogram", "Size of the batch that a request was computed in.", write_batches, NULL},

@@ -16,10 +16,14 @@ struct gateway_code_count {
     uint64_t count;
 };
 
+struct gateway_durations {
+    uint64_t counts[GATEWAY_DURATION_BOUNDS + 1]; /* not cumulative; the last is above all bounds */
+    uint64_t sum_us, count;
+};
+
 struct gateway_series {
     struct gateway_code_count codes[GATEWAY_CODES];
-    uint64_t durations[GATEWAY_DURATION_BOUNDS + 1]; /* not cumulative; the last is above all bounds */
-    uint64_t duration_sum_us, duration_count;
+    struct gateway_durations durations, waits; /* waits: for a replica, of the requests that got one */
     uint64_t batches[GATEWAY_BATCH_BOUNDS + 1];
     uint64_t batch_sum, batch_count;
     uint64_t retries;
@@ -27,6 +31,7 @@ struct gateway_series {
 
 void gateway_codes_count(struct gateway_code_count codes[GATEWAY_CODES], int status);
 void gateway_series_count(struct gateway_series *series, int status, uint64_t duration_us);
+void gateway_durations_count(struct gateway_durations *durations, uint64_t duration_us);
 void gateway_series_count_batch(struct gateway_series *series, uint64_t size);
 
 /* A family's HELP and TYPE lines; its samples follow. */
@@ -41,7 +46,7 @@ void gateway_metrics_codes(struct buffer *text, const char *name, const char *la
                            const struct gateway_code_count codes[GATEWAY_CODES]);
 /* The histograms of a series. */
 void gateway_metrics_durations(struct buffer *text, const char *name, const char *labels,
-                               const struct gateway_series *series);
+                               const struct gateway_durations *durations);
 void gateway_metrics_batches(struct buffer *text, const char *name, const char *labels,
                              const struct gateway_series *series);
 /* Appends another exposition without the families that stand in `text` already, and without a last line that is cut

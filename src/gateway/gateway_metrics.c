@@ -28,13 +28,17 @@ void gateway_codes_count(struct gateway_code_count codes[GATEWAY_CODES], int sta
     }
 }
 
-void gateway_series_count(struct gateway_series *series, int status, uint64_t duration_us) {
-    gateway_codes_count(series->codes, status);
+void gateway_durations_count(struct gateway_durations *durations, uint64_t duration_us) {
     size_t bound = 0;
     while (bound < GATEWAY_DURATION_BOUNDS && duration_us > duration_bounds[bound].us) bound++;
-    series->durations[bound]++;
-    series->duration_sum_us += duration_us;
-    series->duration_count++;
+    durations->counts[bound]++;
+    durations->sum_us += duration_us;
+    durations->count++;
+}
+
+void gateway_series_count(struct gateway_series *series, int status, uint64_t duration_us) {
+    gateway_codes_count(series->codes, status);
+    gateway_durations_count(&series->durations, duration_us);
 }
 
 void gateway_series_count_batch(struct gateway_series *series, uint64_t size) {
@@ -98,15 +102,15 @@ static void write_bucket(struct buffer *text, const char *name, const char *labe
 }
 
 void gateway_metrics_durations(struct buffer *text, const char *name, const char *labels,
-                               const struct gateway_series *series) {
+                               const struct gateway_durations *durations) {
     uint64_t sum = 0;
     for (size_t i = 0; i < GATEWAY_DURATION_BOUNDS; i++)
-        write_bucket(text, name, labels, duration_bounds[i].le, sum += series->durations[i]);
-    write_bucket(text, name, labels, "+Inf", series->duration_count);
+        write_bucket(text, name, labels, duration_bounds[i].le, sum += durations->counts[i]);
+    write_bucket(text, name, labels, "+Inf", durations->count);
     write_name(text, name, "_sum", labels, "");
-    buffer_append_format(text, "%.6f\n", (double)series->duration_sum_us / 1e6);
+    buffer_append_format(text, "%.6f\n", (double)durations->sum_us / 1e6);
     write_name(text, name, "_count", labels, "");
-    buffer_append_format(text, "%llu\n", (unsigned long long)series->duration_count);
+    buffer_append_format(text, "%llu\n", (unsigned long long)durations->count);
 }
 
 void gateway_metrics_batches(struct buffer *text, const char *name, const char *labels,

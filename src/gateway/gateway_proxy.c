@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "gateway/gateway-internal.h"
@@ -104,7 +105,9 @@ static bool send_to_replica(struct exchange *exchange) {
         if (until_ms) arm(&gateway->suspect_timer, gateway_proxy_on_suspect, until_ms);
         return false;
     }
-    exchange->route->lane->in_flight++;
+    struct gateway_lane *lane = exchange->route->lane;
+    lane->in_flight++;
+    gateway_durations_count(&lane->series.waits, clock_monotonic_us() - exchange->queued_us);
     gateway_trace_part(exchange, GATEWAY_TRACE_REPLICA);
     gateway_queue_remove(&exchange->waiting);
     if (is_being_uploaded(exchange)) gateway_queue_remove(&exchange->deadline);
@@ -181,6 +184,7 @@ static bool names_another_revision(struct exchange *exchange) {
 
 void gateway_proxy_admit(struct exchange *exchange) {
     if (!exchange->deadline.queue) set_deadline(exchange);
+    if (!exchange->queued_us) exchange->queued_us = clock_monotonic_us();
     gateway_trace_part(exchange, GATEWAY_TRACE_QUEUE);
     if (take_route(exchange)) {
         enqueue(exchange);
@@ -230,6 +234,7 @@ static void send_again(struct exchange *exchange, bool was_sent) {
     if (!exchange->deadline.queue) set_deadline(exchange);
     take_route(exchange);
     struct gateway_lane *lane = exchange->route->lane;
+    exchange->queued_us = clock_monotonic_us();
     gateway_trace_part(exchange, GATEWAY_TRACE_QUEUE);
     exchange_set_step(exchange, EXCHANGE_QUEUED);
     gateway_queue_push_first(&lane->queue, &exchange->waiting);

@@ -25,7 +25,7 @@ static void a_duration_is_counted_below_its_bound_and_all_above(void **state) {
     gateway_series_count(&series, 503, 90000000); /* above all bounds */
     _cleanup_buffer_ struct buffer text = {0};
     gateway_metrics_family(&text, "d_seconds", "histogram", "Durations.");
-    gateway_metrics_durations(&text, "d_seconds", "x=\"y\"", &series);
+    gateway_metrics_durations(&text, "d_seconds", "x=\"y\"", &series.durations);
     assert_valid(&text);
     assert_true(exposition_value(text.bytes, "d_seconds_bucket{x=\"y\",le=\"0.0005\"}") == 1);
     assert_true(exposition_value(text.bytes, "d_seconds_bucket{x=\"y\",le=\"0.001\"}") == 2);
