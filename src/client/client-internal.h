@@ -1,10 +1,11 @@
 /* What libslipway's files share.
  *
- * client_open.c opens, client.c sends (libcurl); client_error.c makes errors; client_request.c turns requests into JSON; client_answer.c and
- * client_answer_collections.c turn JSON into the public structs; client_deployments.c, client_tasks.c, client_data.c,
- * client_collections.c, client_documents.c, client_stream.c, client_follow.c, client_search.c and client_reindex.c are
- * the calls, and client_steps.c what is made of several of them. Every public struct is the first member of an owner
- * that keeps the parsed answer, so that its strings are borrowed and one free suffices.
+ * client_open.c opens, client.c sends (libcurl); client_error.c makes errors; client_request.c turns requests into
+ * JSON; client_answer.c and client_answer_collections.c turn JSON into the public structs; client_deployments.c,
+ * client_tasks.c, client_data.c, client_collections.c, client_documents.c, client_stream.c, client_follow.c,
+ * client_search.c and client_reindex.c are the calls, and client_steps.c what is made of several of them. Every public
+ * struct is the first member of an owner that keeps the parsed answer, so that its strings are borrowed and one free
+ * suffices.
  */
 #pragma once
 #include <curl/curl.h>

@@ -119,6 +119,11 @@ int pin_release(struct store_transaction *tx, const char *holder, struct error *
  * packages that nothing holds then. Takes the package gate. Blocking. */
 int pins_let_go(struct controller *controller, const char *deployment_id, int64_t revision, const char *task_id,
                 struct error **ret_error);
+/* Removes the unused packages that the budget has no room for: after a change of it, and every hour. Takes the gate.
+ * Blocking. */
+int pins_trim(struct controller *controller, struct error **ret_error);
+/* Their rows alone, in the caller's transaction: reconciliation removes what has no row from the disk. */
+int pins_drop_excess_rows(struct controller *controller, struct store_transaction *tx, struct error **ret_error);
 /* Held while a package is pinned that may be on its way out, and while one is removed. */
 void package_gate_lock(struct engine *engine);
 void package_gate_unlock(struct engine *engine);

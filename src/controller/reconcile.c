@@ -235,12 +235,20 @@ static int drop_stale_pins(struct store_transaction *tx, struct error **ret_erro
         "");
 }
 
-/* Rows of packages that are pinned by nothing and needed by nobody. */
-static int drop_unpinned_rows(struct store_transaction *tx, struct error **ret_error) {
-    return store_run(
-        tx, NULL, ret_error,
-        "DELETE FROM packages WHERE NOT EXISTS (SELECT 1 FROM pins WHERE pins.subject = 'package:' || packages.digest)",
-        "");
+/* Rows of unused packages whose files have gone: a deployment that names one has to fetch it. */
+static int drop_rows_without_files(struct controller *controller, struct store_transaction *tx,
+                                   struct error **ret_error) {
+    _cleanup_pairs_ struct pairs unused = {0};
+    int result = ask_pairs(tx,
+                           "SELECT digest, NULL FROM packages WHERE NOT EXISTS (SELECT 1 FROM pins WHERE pins.subject "
+                           "= 'package:' || packages.digest)",
+                           &unused, ret_error);
+    for (size_t i = 0; i < unused.count && result >= 0; i++) {
+        _cleanup_free_ char *path = NULL;
+        if (controller->packages->locate(controller->package_store, unused.items[i].first, &path, NULL) >= 0) continue;
+        result = store_run(tx, NULL, ret_error, "DELETE FROM packages WHERE digest = ?", "t", unused.items[i].first);
+    }
+    return result;
 }
 
 struct scanned {
@@ -298,7 +306,9 @@ static int reconcile_package(struct controller *controller, struct store_transac
 static int reconcile_packages(struct controller *controller, struct store_transaction *tx, struct error **ret_error) {
     struct scanned scanned = {.controller = controller};
     int result = drop_stale_pins(tx, ret_error);
-    if (result < 0 || (result = drop_unpinned_rows(tx, ret_error)) < 0) return result;
+    if (result < 0 || (result = drop_rows_without_files(controller, tx, ret_error)) < 0 ||
+        (result = pins_drop_excess_rows(controller, tx, ret_error)) < 0)
+        return result;
     result = controller->packages->scan(controller->package_store, visit, &scanned, ret_error);
     for (size_t i = 0; i < scanned.digests.count && result >= 0; i++)
         result = reconcile_package(controller, tx, scanned.digests.items[i].first, ret_error);

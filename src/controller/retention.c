@@ -1,5 +1,5 @@
 /* Retention: what is older than the settings keep goes. The deploy task of a deployment that lives stays as long as it
- * does, and so does every task that another unfinished one names. */
+ * does, and so do parent and children of every unfinished task. */
 #include "base/clock.h"
 #include "base/memory.h"
 #include "controller/engine-internal.h"
@@ -13,21 +13,35 @@ static int delete_tasks(struct store_transaction *tx, int64_t before, struct err
         /* A rollback asks the re-index that made an index whether its model was deployed for it. */
         "AND NOT (kind = 'reindex' AND status = 'done' AND EXISTS (SELECT 1 FROM collections c WHERE c.name = "
         "tasks.collection)) "
-        "AND NOT EXISTS (SELECT 1 FROM tasks c WHERE (c.parent_id = tasks.id OR c.leader_id = tasks.id) "
-        "AND c.status IN ('pending', 'processing'))",
+        "AND NOT EXISTS (SELECT 1 FROM tasks c WHERE (c.parent_id = tasks.id OR c.leader_id = tasks.id OR c.id = "
+        "tasks.parent_id) AND c.status IN ('pending', 'processing'))",
         "i", before);
 }
 
+/* The newest one stays: without it the next would be given an id that was told already. */
+static int delete_events(struct store_transaction *tx, int64_t before, struct error **ret_error) {
+    return store_run(tx, NULL, ret_error, "DELETE FROM events WHERE at < ? AND id < (SELECT max(id) FROM events)", "i",
+                     before);
+}
+
+static int delete_tokens(struct store_transaction *tx, int64_t before, struct error **ret_error) {
+    return store_run(tx, NULL, ret_error, "DELETE FROM tokens WHERE revoked_at IS NOT NULL AND revoked_at < ?", "i",
+                     before);
+}
+
 static int delete_deployments(struct store_transaction *tx, int64_t before, struct error **ret_error) {
-#define GONE "(SELECT id FROM deployments WHERE status = 'inactive' AND deleted_at > 0 AND deleted_at < ?)"
+#define IS_GONE                                                                                                        \
+    "status = 'inactive' AND deleted_at > 0 AND deleted_at < ? AND NOT EXISTS (SELECT 1 FROM tasks t WHERE "           \
+    "t.deployment_id = deployments.id AND t.status IN ('pending', 'processing'))"
+#define GONE "(SELECT id FROM deployments WHERE " IS_GONE ")"
     int result =
         store_run(tx, NULL, ret_error, "DELETE FROM idempotency_keys WHERE deployment_id IN " GONE, "i", before);
     if (result < 0 || (result = store_run(tx, NULL, ret_error, "DELETE FROM revisions WHERE deployment_id IN " GONE,
                                           "i", before)) < 0)
         return result;
-    return store_run(tx, NULL, ret_error,
-                     "DELETE FROM deployments WHERE status = 'inactive' AND deleted_at > 0 AND deleted_at < ?", "i",
-                     before);
+    return store_run(tx, NULL, ret_error, "DELETE FROM deployments WHERE " IS_GONE, "i", before);
+#undef GONE
+#undef IS_GONE
 }
 
 int retention_run(struct controller *controller, struct error **ret_error) {
@@ -39,12 +53,13 @@ int retention_run(struct controller *controller, struct error **ret_error) {
         (result = store_run(
              tx, NULL, ret_error,
              "DELETE FROM task_failed_items WHERE NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = task_id)", "")) < 0 ||
-        (result = store_run(tx, NULL, ret_error, "DELETE FROM events WHERE at < ?", "i",
-                            now - (int64_t)settings->event_retention_ms)) < 0 ||
+        (result = delete_events(tx, now - (int64_t)settings->event_retention_ms, ret_error)) < 0 ||
         (result = store_run(tx, NULL, ret_error, "DELETE FROM idempotency_keys WHERE created_at < ?", "i",
                             now - (int64_t)settings->idempotency_retention_ms)) < 0 ||
+        (result = delete_tokens(tx, now - (int64_t)settings->inactive_retention_ms, ret_error)) < 0 ||
         (result = delete_deployments(tx, now - (int64_t)settings->inactive_retention_ms, ret_error)) < 0 ||
         (result = store_commit(TAKE(tx), ret_error)) < 0)
         return error_wrap(ret_error, "delete what is past its retention");
-    return store_checkpoint(controller->store, ret_error);
+    result = pins_trim(controller, ret_error);
+    return result < 0 ? result : store_checkpoint(controller->store, ret_error);
 }
