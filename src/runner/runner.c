@@ -209,8 +209,16 @@ static void on_signal(uv_signal_t *signal, int number) {
 
 static void watch_supervisor(struct runner *runner);
 
+/* A line is one write(2), so none is torn: each goes into the file before or into this one. */
+static void take_log_file(struct runner *runner) {
+    _cleanup_close_ int file = wire_take_descriptor(runner->supervisor);
+    if (file < 0 || dup2(file, STDOUT_FILENO) < 0 || dup2(file, STDERR_FILENO) < 0) return;
+    wire_say(runner->supervisor, log_file_taken, .unused = 0);
+}
+
 static void on_message(struct runner *runner, const struct wire_message *message) {
     if (message->type == WIRE_ping) wire_say(runner->supervisor, pong, .sequence = message->ping.sequence);
+    if (message->type == WIRE_log_file) take_log_file(runner);
 }
 
 static void on_supervisor(uv_poll_t *poll, int status, int events) {

@@ -75,10 +75,20 @@ char *cause_of_status(int status, bool memory_ran_out);
 /* The last lines, at most 2 KiB, that a file has from byte `start` on. Caller frees. */
 char *cause_log_tail(const char *path, off_t start);
 
-/* Opens a runner's log for appending; one over 4 MiB becomes <path>.1 first. *ret_size: what it holds already. Falls
+/* Opens a runner's log for appending; one over `maximum` bytes becomes <path>.1 first. *ret_size: what it holds already. Falls
  * back to /dev/null, never to the supervisor's own log, in which a model's output could pass for ours. -1: not even
  * that. */
-int log_file_open(const char *path, off_t *ret_size);
+int log_file_open(const char *path, uint64_t maximum, off_t *ret_size);
+
+/* ---- logs that grow (supervisor_log_rotate.c) ---- */
+
+struct replica;
+/* Sets those aside that are over log_maximum; looks at most every 2 s. */
+void log_rotate_look(struct supervisor *supervisor, uint64_t now_ms);
+/* Its runner has taken the new one (log_file_taken). */
+void log_rotate_take(struct replica *replica);
+/* Its runner has ended, or is about to be started: what it left half done is finished. */
+void log_rotate_end(struct replica *replica);
 
 /* ---- what is kept up (supervisor_process.c) ---- */
 
@@ -191,6 +201,8 @@ struct replica {
     char *address; /* the socket of this incarnation */
     char *log_path;
     off_t log_start; /* where this incarnation's lines begin */
+    int log_watched; /* the log, open to look at its size; only while log_is_watched */
+    bool log_is_watched;
     char *report_json; /* not NULL: it is up */
     char *error_json; /* what it said in runner_failed */
     bool permanent; /* it said that trying again cannot help */
@@ -351,6 +363,7 @@ struct supervisor {
     struct process *processes; /* every one; owned */
     struct role *roles[ROLE_COUNT]; /* the current ones */
     struct role *successor; /* the gateway that is to follow; or NULL */
+    uint64_t look_at_logs_ms; /* not before */
     uint64_t incarnations, gateways; /* numbers given so far; never given twice */
     uint64_t started_ms;
     bool said_ready;

@@ -6,7 +6,7 @@
  *   supervisor_child.c        fork, exec, reap; supervisor_environment.c, supervisor_log_file.c: what a child finds
  *   supervisor_process.c      what is common to all that is kept up: pauses, pings, deadlines, messages
  *   supervisor_role.c         controller, indexer and gateway; supervisor_relay.c: what is passed between them
- *   supervisor_replica.c      runners
+ *   supervisor_replica.c      runners; supervisor_log_rotate.c sets their logs aside
  *   supervisor_cause.c        causes of death
  *   supervisor_replace.c      a gateway, controller and indexer in the place of those that run; supervisor_reload.c: at
  *                             SIGHUP, with other settings
@@ -141,6 +141,7 @@ static void take_time(struct supervisor *supervisor) {
     uint64_t now = clock_monotonic_ms();
     for (struct process *process = supervisor->processes; process; process = process->next)
         process_take_time(supervisor, process, now);
+    log_rotate_look(supervisor, now);
 }
 
 static void free_process(struct process *process) {

@@ -35,6 +35,7 @@ void replica_free(struct replica *replica) {
                            replica->address,      replica->log_path,       replica->report_json,
                            replica->error_json,   replica->cause,          replica->log_tail};
     for (size_t i = 0; i < ARRAY_SIZE(owned); i++) free(owned[i]);
+    if (replica->log_is_watched) close(replica->log_watched);
     free(replica);
 }
 
@@ -147,7 +148,9 @@ static int start_replica(struct supervisor *supervisor, struct process *process,
     replace(&replica->address,
             text_format("%s/run/%.8s.%" PRIu64, supervisor->settings->state, replica->id, replica->incarnation));
     replace(&replica->error_json, NULL);
-    _cleanup_close_ int log = log_file_open(replica->log_path, &replica->log_start);
+    log_rotate_end(replica);
+    _cleanup_close_ int log =
+        log_file_open(replica->log_path, supervisor->settings->log_maximum, &replica->log_start);
     __attribute__((cleanup(free_arguments))) struct arguments arguments = {0};
     make_arguments(supervisor, replica, &arguments);
     struct child_spec spec = {
@@ -190,7 +193,7 @@ static void take_ready(struct supervisor *supervisor, struct replica *replica, c
     role_tell_all(supervisor, &message);
 }
 
-/* A runner works on what others bring: from it come these two messages and pongs; their text is passed on unread. */
+/* A runner works on what others bring: from it come these three messages and pongs; their text is passed on unread. */
 static void on_runner_message(struct supervisor *supervisor, struct process *process,
                               const struct wire_message *message) {
     struct replica *replica = replica_of(process);
@@ -200,6 +203,8 @@ static void on_runner_message(struct supervisor *supervisor, struct process *pro
         const char *error_json = message->runner_failed.error_json;
         replace(&replica->error_json, text_copy(strlen(error_json) <= ERROR_MAXIMUM ? error_json : ""));
         replica->permanent = message->runner_failed.permanent;
+    } else if (message->type == WIRE_log_file_taken) {
+        log_rotate_take(replica);
     } else {
         child_kill(&process->child, "it sent a message that is not a runner's");
     }
@@ -228,6 +233,7 @@ static void on_runner_end(struct supervisor *supervisor, struct process *process
     struct replica *replica = replica_of(process);
     (void)status;
     unlink(replica->address);
+    log_rotate_end(replica);
     process_count_death(process);
     replica->final = replica->stopping || replica->permanent || process->deaths > replica->restarts_maximum;
     replace(&replica->report_json, NULL);

@@ -148,6 +148,29 @@ static int stay_up(bool deaf) {
     }
 }
 
+static void take_log(struct wire_channel *supervisor, bool dies) {
+    _cleanup_close_ int file = wire_take_descriptor(supervisor);
+    if (file < 0 || dup2(file, STDOUT_FILENO) < 0 || dup2(file, STDERR_FILENO) < 0) _exit(2);
+    if (dies) {
+        dprintf(STDERR_FILENO, "last words\n");
+        _exit(7);
+    }
+    wire_say(supervisor, log_file_taken, .unused = 0);
+}
+
+/* Lines without end, a write each, some every millisecond; SIGTERM ends it as it ends any process. */
+static int write_lines(bool dies) {
+    struct wire_channel *supervisor = wire_channel_new(ROLE_DESCRIPTOR_SUPERVISOR);
+    for (unsigned line = 0;; usleep(1000)) {
+        for (unsigned end = line + 5; line < end; line++) dprintf(STDERR_FILENO, "line %u\n", line);
+        _cleanup_wire_message_ struct wire_message message = {0};
+        int received = wire_receive(supervisor, &message, NULL);
+        if (received < 0) return 1;
+        if (received && message.type == WIRE_ping) wire_say(supervisor, pong, .sequence = message.ping.sequence);
+        if (received && message.type == WIRE_log_file) take_log(supervisor, dies);
+    }
+}
+
 static void report_ready(int argc, char **argv) {
     _cleanup_free_ char *report = describe_surroundings(argc, argv);
     listen_at(flag(argc, argv, "--socket"));
@@ -186,6 +209,7 @@ static int run_runner(int argc, char **argv) {
     report_ready(argc, argv);
     if (!strcmp(script, "stubborn"))
         for (char byte; recv(ROLE_DESCRIPTOR_SUPERVISOR, &byte, 1, 0) > 0;) continue;
+    if (!strcmp(script, "loud") || !strcmp(script, "dies-loud")) return write_lines(script[0] == 'd');
     return stay_up(!strcmp(script, "deaf"));
 }
 

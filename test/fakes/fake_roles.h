@@ -9,6 +9,8 @@
  *   ready       listens, reports what it finds around itself, answers pings, ends at SIGTERM
  *   stubborn    the same, but SIGTERM is ignored
  *   deaf        the same, but answers no ping
+ *   loud        the same, and writes numbered lines without end, into the file that log_file brings from then on
+ *   dies-loud   the same, but with that file it writes "last words" there and exits 7, saying nothing
  *   silent      never reports
  *   exit-7      writes "last words" and exits 7; crash: the same, then SIGSEGV
  *   permanent   reports a failure for good and exits 3; transient: one that may pass

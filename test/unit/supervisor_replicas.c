@@ -299,6 +299,69 @@ static void a_long_log_is_set_aside_at_the_next_start(void **state) {
     assert_int_equal(status.st_size, (4 << 20) + 1);
 }
 
+/* ---- a log that grows ---- */
+
+static int begin_with_small_logs(void **state) {
+    static const char *const flags[] = {"--log-maximum", "4096", NULL};
+    *state = mem_new(struct serve);
+    serve_begin_with(*state, flags);
+    return 0;
+}
+
+struct log_files {
+    char *path, *aside;
+};
+
+static struct log_files log_files_of(const struct serve *serve) {
+    char *path = text_format("%s/logs/%s.log", serve->state, ID);
+    return (struct log_files){path, text_format("%s.1", path)};
+}
+
+static void log_files_clear(struct log_files *files) {
+    free(files->path);
+    free(files->aside);
+}
+
+/* Both files one after the other: the numbers go up by one from the first, and no line is torn. */
+static void check_lines(const struct log_files *files, unsigned first, const char *end) {
+    _cleanup_free_ char *older = NULL, *newer = NULL;
+    assert_int_equal(fs_read_file(files->aside, 64 << 20, &older, NULL, NULL), 0);
+    assert_int_equal(fs_read_file(files->path, 64 << 20, &newer, NULL, NULL), 0);
+    _cleanup_free_ char *all = text_format("%s%s", older, newer);
+    unsigned line = first;
+    char *save = NULL, *text = strtok_r(all, "\n", &save);
+    for (; text && !text_equal(text, end); text = strtok_r(NULL, "\n", &save), line++) {
+        _cleanup_free_ char *expected = text_format("line %u", line);
+        assert_string_equal(text, expected);
+    }
+    assert_true(line > first + 500);
+    if (end) assert_non_null(text);
+}
+
+static void a_log_that_grows_is_set_aside_while_its_runner_writes_and_loses_no_line(void **state) {
+    struct serve *serve = *state;
+    __attribute__((cleanup(log_files_clear))) struct log_files files = log_files_of(serve);
+    serve_start_replica(serve, ID, "loud", 5, 0);
+    struct stat status = {0};
+    for (unsigned waited = 0; !fs_exists(files.aside) || stat(files.path, &status) < 0 || status.st_size < 1000;
+         waited += 10, usleep(10000))
+        assert_true(waited < SERVE_DEADLINE_MS);
+    wire_say(serve->controller.channel, stop_replica, .replica_id = ID, .drain_ms = 5000);
+    fake_skip(&serve->controller, WIRE_replica_down);
+    check_lines(&files, 0, NULL);
+}
+
+static void a_runner_that_dies_with_its_new_log_leaves_it_in_its_place(void **state) {
+    struct serve *serve = *state;
+    __attribute__((cleanup(log_files_clear))) struct log_files files = log_files_of(serve);
+    serve_start_replica(serve, ID, "dies-loud", 0, 0);
+    _cleanup_wire_message_ struct wire_message down = fake_expect(&serve->controller, WIRE_replica_down);
+    assert_string_equal(down.replica_down.log_tail, "last words\n");
+    check_lines(&files, 0, "last words");
+    _cleanup_free_ char *left = text_format("%s.new", files.path);
+    assert_false(fs_exists(left));
+}
+
 int main(int argc, char **argv) {
     int status;
     if (fake_roles_main(argc, argv, &status)) return status;
@@ -324,6 +387,10 @@ int main(int argc, char **argv) {
         TEST(a_replica_that_answers_no_ping_is_killed),
         TEST(an_id_that_is_no_file_name_is_refused),
         TEST(a_long_log_is_set_aside_at_the_next_start),
+        cmocka_unit_test_setup_teardown(a_log_that_grows_is_set_aside_while_its_runner_writes_and_loses_no_line,
+                                        begin_with_small_logs, end),
+        cmocka_unit_test_setup_teardown(a_runner_that_dies_with_its_new_log_leaves_it_in_its_place,
+                                        begin_with_small_logs, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
