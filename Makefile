@@ -3,7 +3,7 @@
 prefix ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help build models run test chaos bench install lint format fuzz clean distclean
+.PHONY: help build models run test chaos bench package install lint format fuzz clean distclean
 
 help: ## this list
 	@awk -F ': *## *' '/^[a-z]+: *##/ { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,7 +26,10 @@ chaos: ## kill a process 1,000 times under re-indexes, and check every answer (S
 bench: ## measure, and write bench/RESULTS.md
 	@tools/bench
 
-install: ## program, library and header under prefix=/usr/local (DESTDIR=...)
+package: ## Debian packages in build/package
+	@tools/package
+
+install: ## program, library, header, manual and completion under prefix=/usr/local (DESTDIR=...)
 	@tools/build
 	@cmake --install build --prefix "$(prefix)"
 

@@ -28,18 +28,20 @@ static void offer(const struct line *line, const char *word, const char *help) {
 
 /* ---- what the service has ---------------------------------------------------- */
 
-static const char *value_of(const struct line *line, const char *flag, const char *variable) {
+static const char *value_of(const struct line *line, enum cli_flag flag) {
     for (size_t i = 0; i + 1 < line->count; i++)
-        if (text_equal(line->words[i], flag)) return line->words[i + 1];
-    const char *value = getenv(variable);
-    return value && *value ? value : NULL;
+        if (text_equal(line->words[i], cli_flag_name(flag))) return line->words[i + 1];
+    return NULL;
 }
 
 static struct slipway *open_service(const struct line *line) {
+    const struct slipway_options options = {.url = value_of(line, FLAG_URL),
+                                            .token = value_of(line, FLAG_TOKEN),
+                                            .ca_file = value_of(line, FLAG_CA),
+                                            .certificate_file = value_of(line, FLAG_CLIENT_CERTIFICATE),
+                                            .key_file = value_of(line, FLAG_CLIENT_KEY)};
     struct slipway *service = NULL;
-    if (slipway_open(value_of(line, "--url", "SLIPWAY_URL"), value_of(line, "--token", "SLIPWAY_TOKEN"), &service,
-                     NULL))
-        return NULL;
+    if (cli_connect(&options, &service, NULL)) return NULL;
     slipway_set_timeout(service, PATIENCE_MS);
     return service;
 }
@@ -94,7 +96,7 @@ static void offer_words(const struct line *line, const char *words) {
 }
 
 static void offer_values(const struct line *line, const char *placeholder) {
-    static const char *const files[] = {"URI", "FILE", "DIR", "PATH", "FOLDER"};
+    static const char *const files[] = {"URI", "FILE", "DIR", "PATH", "DEST", "BACKUP"};
     if (strchr(placeholder, '|')) offer_words(line, placeholder);
     for (size_t i = 0; i < ARRAY_SIZE(files); i++)
         if (text_equal(placeholder, files[i])) printf(":files\n");
