@@ -68,6 +68,12 @@ def test_slipway_1_has_every_command_flag_and_exit_status():
         assert f"{number} {tables.c_text(meaning)}" in text
 
 
+def test_slipway_1_has_every_variable_that_the_command_line_reads():
+    sources = "".join(path.read_text() for path in (ROOT / "src/cli").glob("*.c"))
+    names = set(re.findall(r'"(SLIPWAY_[A-Z_]+|NO_COLOR)"', sources))
+    assert len(names) > 4 and not {name for name in names if name not in shown("slipway.1")}
+
+
 def test_slipway_serve_8_has_every_setting_and_exit_status():
     text = shown("slipway-serve.8")
     for name in settings():
