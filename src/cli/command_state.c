@@ -67,7 +67,8 @@ struct showing {
 static void show(void *context, const char *what, uint64_t done_bytes, uint64_t total_bytes) {
     struct showing *showing = context;
     uint64_t now = clock_monotonic_ms();
-    if (now - showing->shown_ms < SHOW_EVERY_MS && done_bytes < total_bytes) return;
+    bool is_end = total_bytes && done_bytes >= total_bytes;
+    if (now - showing->shown_ms < SHOW_EVERY_MS && !is_end) return;
     showing->shown_ms = now;
     _cleanup_free_ char *done = text_size(done_bytes);
     _cleanup_free_ char *bar = cli_progress_bar(&showing->progress, (int64_t)done_bytes, (int64_t)total_bytes);

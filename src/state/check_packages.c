@@ -53,7 +53,8 @@ static void check_missing(struct checking *checking, const struct package_look *
                folder);
 }
 
-static void check_one(struct checking *checking, const struct package_look *look, const char *root) {
+static void check_one(struct checking *checking, const struct package_look *look, const char *root,
+                      struct state_counter *counter) {
     _cleanup_free_ char *folder = fs_join(root, look->digest), *subject = subject_of(look);
     _cleanup_error_ struct error *error = NULL;
     struct package_info info = {0};
@@ -63,6 +64,7 @@ static void check_one(struct checking *checking, const struct package_look *look
     }
     checking->report->packages++;
     int result = package_hash_folder(folder, &info, &error);
+    state_count(counter, info.size_bytes);
     if (!fs_exists(folder)) return; /* deleted meanwhile: the next look tells */
     _cleanup_free_ char *advice = advise(look, folder, true);
     if (result < 0) {
@@ -86,10 +88,6 @@ static void take_name(void *context, const char *name) {
 void check_packages(struct checking *checking) {
     _cleanup_free_ char *root = fs_join(checking->state, STATE_PACKAGES);
     struct state_counter counter = {.progress = checking->progress, .what = "packages"};
-    counter.total_bytes = checking->package_count;
-    for (size_t i = 0; i < checking->package_count; i++) {
-        check_one(checking, &checking->packages[i], root);
-        state_count(&counter, 1);
-    }
+    for (size_t i = 0; i < checking->package_count; i++) check_one(checking, &checking->packages[i], root, &counter);
     check_each_name(root, take_name, checking);
 }
