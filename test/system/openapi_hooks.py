@@ -11,6 +11,7 @@ import zlib
 import schemathesis
 
 MODEL = f"file://{os.environ['OPENAPI_MODEL']}"
+SPARE = "spare"  # what may be deleted: the others are asked about to the end
 NUMBERS = [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]
 TEXTS = [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["hello", "world"]}]
 
@@ -18,14 +19,15 @@ TEXTS = [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["hello", "
 FIELDS = {
     "deployment_create": {"model_uri": MODEL},
     "deployment_update": {"model_uri": MODEL, "deployment_name": "sum"},
-    "collection_create": {"deployment": "words"},
+    "collection_create": {"deployment": "words", "name": SPARE},
     "collection_reindex": {"destination": "words"},
     "openai_embeddings": {"model": "words"},
     "reindex_task_run": {"source": {"embedding_model_id": "words"}, "dest": {"embedding_model_id": "words"}},
     "model_deploy": {"config": {"model_uri": MODEL}},
 }
-# What a name in a path is set to where a run would otherwise name nothing that there is.
+# What a name in a path is set to where a run would name nothing that there is.
 NAMES = {"deployment": "sum", "model": "words", "collection": "notes", "document": "first", "version": "1"}
+DEPLOYMENTS, COLLECTIONS = ["words", "sum"], ["notes"]
 WAIT_SECONDS = "0.2"
 REPLICAS = 2  # each is a process
 
@@ -37,13 +39,21 @@ def is_chosen(case):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    name = case.operation.definition.raw["operationId"].removesuffix("_2")
     shorten(case.query or {})
-    if case.method != "DELETE":
-        case.path_parameters.update({name: NAMES[name] for name, value in case.path_parameters.items() if value == "0" and name in NAMES})
+    direct(case.path_parameters, name in ("deployment_delete", "collection_delete"))
     if not (case.meta and case.meta.generation.mode.is_negative) and isinstance(case.body, dict):
         bound(case.body)
         if is_chosen(case):
-            make_succeed(case, case.operation.definition.raw["operationId"].removesuffix("_2"))
+            make_succeed(case, name)
+
+
+def direct(path_parameters, deletes):
+    for name, value in path_parameters.items():
+        if deletes and value in DEPLOYMENTS + COLLECTIONS:
+            path_parameters[name] = SPARE
+        elif value == "0" and name in NAMES and not deletes:
+            path_parameters[name] = NAMES[name]
 
 
 def shorten(query):

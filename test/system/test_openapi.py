@@ -225,7 +225,6 @@ deployment = { values = ["words", "sum"] }
 collection = { values = ["notes"] }
 document = { values = ["first", "second"] }
 version = { values = ["1"] }
-spare = { values = ["spare"] }
 
 [parameters]
 "path.deployment" = { dictionary = "deployment", probability = 0.7 }
@@ -234,15 +233,7 @@ spare = { values = ["spare"] }
 "path.document" = { dictionary = "document", probability = 0.5 }
 "path.version" = { dictionary = "version", probability = 0.7 }
 
-# What would take away what the others ask about, or the service: it has something of its own, or is left out.
-[[operations]]
-include-operation-id = "deployment_delete"
-parameters = { "path.deployment" = { dictionary = "spare", probability = 0.7 } }
-
-[[operations]]
-include-operation-id = "collection_delete"
-parameters = { "path.collection" = { dictionary = "spare", probability = 0.7 } }
-
+# It would replace the program that is asked.
 [[operations]]
 include-operation-id = "upgrade_begin"
 enabled = false
