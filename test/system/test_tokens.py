@@ -192,6 +192,19 @@ def test_the_first_token_closes_the_door_and_the_last_one_opens_it(slipway):
     assert slipway.client.get("/v2").status_code == 200
 
 
+def test_the_control_socket_is_the_way_back_in(slipway):
+    """A first token that may not make others shuts everybody out, but not the service's own user."""
+    reader = make(slipway, "reader", "read")
+    assert slipway.client.get("/v1/tokens").status_code == 401
+    assert httpx.get(f"{slipway.url}/v1/tokens", headers=bearer(reader)).status_code == 403
+    transport = httpx.HTTPTransport(uds=str(slipway.state / "control.sock"))
+    with httpx.Client(transport=transport, base_url="http://slipway", timeout=30) as own:
+        made = own.post("/v1/tokens", json={"name": "owner", "role": "admin"}, headers=bearer("wrong"))
+        assert made.status_code == 201
+    assert httpx.get(f"{slipway.url}/v1/tokens", headers=bearer(made.json()["token"])).status_code == 200
+    eventually(lambda: "token=(local)" in slipway.log())
+
+
 def test_the_command_line_makes_lists_and_revokes_tokens(guarded):
     environment = {**os.environ, "SLIPWAY_URL": guarded.url, "SLIPWAY_TOKEN": ROOT_TOKEN}
 
@@ -355,6 +368,24 @@ def test_a_revoked_token_is_refused_from_the_answer_on(guarded):
                 thread.join()
         assert {status for _, ended, status in seen if ended < asked} == {200}
         assert {status for began, _, status in seen if began > answered} == {401}
+
+
+def test_a_gateway_that_does_not_take_a_revocation_up_is_told(guarded):
+    """The answer waits for it, but not for ever; asked again, it waits again."""
+    token = make(guarded, "late", "read")
+    controller = httpx.HTTPTransport(uds=str(guarded.state / "run" / "controller.sock"))
+    gateway, = guarded.pids("gateway")
+    with httpx.Client(transport=controller, base_url="http://controller", timeout=30) as inside:
+        os.kill(gateway, signal.SIGSTOP)
+        try:
+            answer = inside.delete("/v1/tokens/late").json()
+        finally:
+            if lives(gateway):
+                os.kill(gateway, signal.SIGCONT)
+        assert "revoked_at" in answer and "still lets the token in" in answer["detail"]
+        again = inside.delete("/v1/tokens/late").json()
+    assert again == {name: value for name, value in answer.items() if name != "detail"}
+    assert httpx.get(f"{guarded.url}/v2", headers=bearer(token)).status_code == 401
 
 
 def test_a_token_is_kept_nowhere(make_slipway):

@@ -160,10 +160,8 @@ static void the_table_has_the_valid_tokens_and_what_they_may(void **state) {
     assert_true(limited->is_limited && limited->rate_milli == 1500 && limited->burst == 7);
     assert_int_equal(limited->may, 1u << ROLE_MEMBER | 1u << ROLE_INFER);
     const char *const in[] = {"a", "b", "c"}, *const out[] = {"", "A", "aa", "d"};
-    for (size_t i = 0; i < ARRAY_SIZE(in); i++)
-        assert_true(gateway_limit_names_have(&limited->deployments, in[i]));
-    for (size_t i = 0; i < ARRAY_SIZE(out); i++)
-        assert_false(gateway_limit_names_have(&limited->deployments, out[i]));
+    for (size_t i = 0; i < ARRAY_SIZE(in); i++) assert_true(gateway_limit_names_have(&limited->deployments, in[i]));
+    for (size_t i = 0; i < ARRAY_SIZE(out); i++) assert_false(gateway_limit_names_have(&limited->deployments, out[i]));
     assert_false(gateway_limit_names_have(&limited->collections, "a"));
     const struct gateway_token *broken = find(tokens, "secret-broken");
     assert_true(broken->is_limited && !broken->deployments.count && !broken->collections.count);
@@ -253,8 +251,9 @@ static void the_door_is_open_until_there_is_a_token(void **state) {
     get(fixture, "/v1/tokens", "secret-reader", 403);
     assert_non_null(strstr(fixture->client.body.bytes, "of role admin; the token reader has the role read"));
     get(fixture, "/v2/models/a", "secret-reader", 403);
-    assert_string_equal(fixture->client.body.bytes,
-                        "{\"error\":\"this needs a token of role infer or above; the token reader has the role read\"}");
+    assert_string_equal(
+        fixture->client.body.bytes,
+        "{\"error\":\"this needs a token of role infer or above; the token reader has the role read\"}");
     gateway_bed_sql(&fixture->bed, "UPDATE tokens SET revoked_at = 5");
     change_routes(fixture);
     get(fixture, "/v1/tokens", NULL, 200);
@@ -361,18 +360,27 @@ static void control_requests_are_judged_by_what_the_database_calls_a_deployment(
     change_routes(fixture);
     const char *const in[] = {"/v1/deployments/was-a",
                               "/v1/deployments/a",
-                              "/v1/deployments/" ID_A,
+                              ("/v1/deployments/" ID_A),
                               "/v1/deployments/AAAAAAAA-0000-4000-8000-000000000000/events",
                               "/v1/deployments/cccccccc-0000-4000-8000-000000000000",
                               "/v1/deployments/new/wait?timeout=1",
                               "/deploy-status/a"};
     for (size_t i = 0; i < ARRAY_SIZE(in); i++) get(fixture, in[i], "secret-user", 200);
     size_t before = fixture->controller.request_count;
-    const char *const out[] = {"/v1/deployments/b",      "/v1/deployments/" ID_B, "/v1/deployments/nothing",
-                               "/v1/deployments/x%2Fa",  "/v1/deployments",       "/v1/tasks",
-                               "/v1/tasks/" ID_A,        "/v1/collections",       "/v1/collections/a",
-                               "/v1/processes",          "/metrics",              "/deploy-status/b",
-                               "/deploy/" ID_A,          "/v1/tokens"};
+    const char *const out[] = {"/v1/deployments/b",
+                               ("/v1/deployments/" ID_B),
+                               "/v1/deployments/nothing",
+                               "/v1/deployments/x%2Fa",
+                               "/v1/deployments",
+                               "/v1/tasks",
+                               ("/v1/tasks/" ID_A),
+                               "/v1/collections",
+                               "/v1/collections/a",
+                               "/v1/processes",
+                               "/metrics",
+                               "/deploy-status/b",
+                               ("/deploy/" ID_A),
+                               "/v1/tokens"};
     for (size_t i = 0; i < ARRAY_SIZE(out); i++) get(fixture, out[i], "secret-user", 403);
     assert_int_equal(fixture->controller.request_count, before);
 }
