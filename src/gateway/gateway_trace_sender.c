@@ -41,6 +41,7 @@ struct gateway_tracer {
     size_t finished_spans; /* under the mutex */
     struct gateway_trace *returned; /* under the mutex */
     uint64_t end_by_ms; /* under the mutex; 0: it does not end */
+    bool has_ended; /* under the mutex: the thread uses nothing any more */
     atomic_uint_fast64_t sent, dropped;
 
     /* the loop's: */
@@ -330,6 +331,8 @@ static void *run(void *context) {
         send_batch(tracer, batch, spans);
         pthread_mutex_lock(&tracer->mutex);
     }
+    tracer->has_ended = true;
+    pthread_cond_broadcast(&tracer->has_work);
     pthread_mutex_unlock(&tracer->mutex);
     return NULL;
 }
@@ -395,18 +398,16 @@ void gateway_tracer_configure(struct gateway_tracer *tracer, const char *endpoin
 /* False: it hangs in a place that cannot be interrupted (a name that is being looked up), and what it uses must stay.
  */
 static bool end_thread(struct gateway_tracer *tracer) {
-    struct timespec by;
     if (!tracer->has_thread) return true;
     pthread_mutex_lock(&tracer->mutex);
     tracer->end_by_ms = clock_monotonic_ms() + END_MS;
+    uint64_t until_ms = tracer->end_by_ms + JOIN_SLACK_MS;
     pthread_cond_broadcast(&tracer->has_work);
-    pthread_mutex_unlock(&tracer->mutex);
     curl_multi_wakeup(tracer->multi);
-    clock_gettime(CLOCK_MONOTONIC, &by);
-    by.tv_nsec += (long)(END_MS + JOIN_SLACK_MS) * 1000000;
-    by.tv_sec += by.tv_nsec / 1000000000;
-    by.tv_nsec %= 1000000000;
-    return !pthread_clockjoin_np(tracer->thread, NULL, CLOCK_MONOTONIC, &by);
+    while (!tracer->has_ended && clock_monotonic_ms() < until_ms) wait_until(tracer, until_ms);
+    bool has_ended = tracer->has_ended;
+    pthread_mutex_unlock(&tracer->mutex);
+    return has_ended && !pthread_join(tracer->thread, NULL);
 }
 
 static void free_traces(struct gateway_trace *trace) {
