@@ -3,7 +3,6 @@
  * tried again with growing pauses or after Retry-After, everything else is lost. libcurl, since collectors are reached
  * by name and by TLS, neither of which the loop's own client knows; it is started with the first endpoint. */
 #include <curl/curl.h>
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>

@@ -5,8 +5,8 @@
         ...
         spans = collector.wait_for(lambda spans: ..., what="…")
 
-`answer` is what each request gets: a status, or a function that returns one (and may take its time); headers from
-`headers`. What is malformed fails the test at the end of the `with`.
+`answer` is what each request gets: a status, or a function that returns one (and may take its time); with `headers` and
+the body `says`. What is malformed fails the test at the end of the `with`.
 """
 
 import base64
@@ -66,7 +66,7 @@ def spans_of(body):
 
 class Collector:
     def __init__(self, answer=200):
-        self.answer, self.headers = answer, {}
+        self.answer, self.headers, self.says = answer, {}, b"{}"
         self.spans, self.batches, self.faults, self.requests, self.paths = [], [], [], 0, set()
         self._lock = threading.Lock()
         collector = self
@@ -103,9 +103,9 @@ class Collector:
             handler.send_response(status)
             for name, value in self.headers.items():
                 handler.send_header(name, value)
-            handler.send_header("Content-Length", "2")
+            handler.send_header("Content-Length", str(len(self.says)))
             handler.end_headers()
-            handler.wfile.write(b"{}")
+            handler.wfile.write(self.says)
         except OSError:
             pass  # it did not wait
 
