@@ -112,12 +112,12 @@ static void go_back(struct supervisor *supervisor, int state, int previous, cons
 
 int execute_take_over(struct supervisor *supervisor, int state, int previous, struct error **ret_error) {
     _cleanup_error_ struct error *error = NULL;
-    _cleanup_close_ int taken = state;
     if (read_state(supervisor, state, &error) < 0) {
         go_back(supervisor, state, previous, error);
         if (ret_error) *ret_error = TAKE(error);
         return -ERROR_CONFIGURATION;
     }
+    close(state);
     state_set_close_on_exec(supervisor, true);
     supervisor->role_environment = environment_for_roles(supervisor->settings);
     supervisor->runner_environment = environment_for_runners();

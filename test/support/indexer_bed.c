@@ -227,6 +227,7 @@ static void note_progress(struct indexer_bed *bed, const struct wire_index_progr
 static void hear(struct indexer_bed *bed, const struct wire_message *message) {
     switch (message->type) {
     case WIRE_role_ready: bed->said_ready = true; break;
+    case WIRE_switches_held: bed->holds_switches = true; break;
     case WIRE_log_indexed: bed->indexed = message->log_indexed.seq; break;
     case WIRE_pair_changed:
         bed->epoch = message->pair_changed.epoch;
@@ -292,6 +293,11 @@ void indexer_bed_gateway_down(struct indexer_bed *bed) {
 void indexer_bed_use_pair(struct indexer_bed *bed, uint64_t epoch, uint64_t lowest) {
     wire_say(bed->channel, pair_used, .gateway_id = bed->gateway_id, .collection_id = BED_COLLECTION, .epoch = epoch,
              .lowest = lowest);
+}
+
+void indexer_bed_hold_switches(struct indexer_bed *bed, bool hold) {
+    bed->holds_switches = false;
+    wire_say(bed->channel, hold_switches, .hold = hold);
 }
 
 static struct collection *open_writes(struct indexer_bed *bed) {

@@ -44,6 +44,7 @@ struct indexer_bed {
     bool is_silent; /* appends are not told */
 
     bool said_ready;
+    bool holds_switches; /* switches_held, since they were last asked for */
     uint64_t indexed; /* of log_indexed, of this process */
     uint64_t epoch; /* of pair_changed */
     uint64_t event_id; /* of collection_events */
@@ -90,6 +91,8 @@ void indexer_bed_replica_down(struct indexer_bed *bed, size_t number); /* it die
 void indexer_bed_gateway_up(struct indexer_bed *bed, uint64_t gateway_id);
 void indexer_bed_gateway_down(struct indexer_bed *bed);
 void indexer_bed_use_pair(struct indexer_bed *bed, uint64_t epoch, uint64_t lowest);
+/* A gateway is going to be replaced, or has been (X9). */
+void indexer_bed_hold_switches(struct indexer_bed *bed, bool hold);
 
 uint64_t indexer_bed_put(struct indexer_bed *bed, const char *id, const char *text);
 uint64_t indexer_bed_delete(struct indexer_bed *bed, const char *id);

@@ -76,6 +76,36 @@ static void the_pair_changes_when_every_gateway_follows(void **state) { /* X4, X
     assert_part(indexer_bed_answer(bed, ask_flip(bed, "task-1", BED_GREEN)), "\"epoch\":2"); /* asked again */
 }
 
+static void turn_a_while(struct indexer_bed *bed) {
+    for (int i = 0; i < 50; i++) indexer_bed_turn(bed);
+}
+
+static void X9_no_switch_is_begun_while_a_gateway_is_being_replaced(void **state) {
+    struct indexer_bed *bed = start_with_green(state);
+    indexer_bed_hold_switches(bed, true);
+    indexer_bed_until(bed, bed->holds_switches);
+    uint64_t request = ask_flip(bed, "task-1", BED_GREEN);
+    turn_a_while(bed);
+    assert_null(indexer_bed_find_answer(bed, request));
+    assert_state(bed, BED_GREEN, "ready");
+    indexer_bed_hold_switches(bed, false);
+    assert_part(indexer_bed_answer(bed, request), "\"epoch\":2");
+}
+
+static void X9_a_gateway_is_not_replaced_before_a_switch_is_over_for_all(void **state) {
+    struct indexer_bed *bed = start_with_green(state);
+    bed->answers_pairs = false;
+    uint64_t request = ask_flip(bed, "task-1", BED_GREEN);
+    indexer_bed_until(bed, bed->epoch == 2);
+    indexer_bed_hold_switches(bed, true);
+    indexer_bed_use_pair(bed, 2, 1);
+    turn_a_while(bed);
+    assert_false(bed->holds_switches);
+    indexer_bed_use_pair(bed, 2, 2);
+    indexer_bed_until(bed, bed->holds_switches);
+    indexer_bed_answer(bed, request);
+}
+
 static void a_gateway_that_dies_is_not_waited_for(void **state) {
     struct indexer_bed *bed = start_with_green(state);
     bed->answers_pairs = false;
@@ -317,6 +347,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_kill_in_the_middle_of_a_switch_back_is_gone_on_from, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(blue_shows_no_more_than_is_durable_of_the_destination, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(the_former_shows_no_more_than_the_new_one_until_all_have_left_it, open_bed,
+                                        close_bed),
+        cmocka_unit_test_setup_teardown(X9_no_switch_is_begun_while_a_gateway_is_being_replaced, open_bed, close_bed),
+        cmocka_unit_test_setup_teardown(X9_a_gateway_is_not_replaced_before_a_switch_is_over_for_all, open_bed,
                                         close_bed),
         cmocka_unit_test_setup_teardown(what_blue_holds_back_is_not_shown_by_the_flip, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_switch_that_writes_outrun_is_given_up, open_bed, close_bed),
