@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import models as folders
 from slipway import ROOT, Slipway, eventually
+from test_runner import Runner
 
 ALERTS = ROOT / "packaging/prometheus/alerts.yml"
 DASHBOARD = ROOT / "packaging/grafana/slipway.json"
@@ -47,8 +48,7 @@ def exposition(tmp_path_factory):
         return answer.text
 
 
-@pytest.fixture(scope="module")
-def samples(exposition):
+def labels_of(exposition):
     """The labels of every sample that there is, by its name."""
     found = {}
     for family in text_string_to_metric_families(exposition):
@@ -57,19 +57,40 @@ def samples(exposition):
     return found
 
 
+@pytest.fixture(scope="module")
+def samples(exposition):
+    return labels_of(exposition)
+
+
+@pytest.fixture(scope="module")
+def of_a_runner(tmp_path_factory):
+    """What a runner that runs alone says."""
+    folder = tmp_path_factory.mktemp("runner")
+    runner = Runner(folders.add_one(folder), folder / "log").ready()
+    text = runner.client.get("/metrics").text
+    assert runner.stop() == 0
+    return text
+
+
 # ---- the metrics
 
 
-def test_prometheus_reads_the_metrics(exposition):
+def test_prometheus_reads_the_metrics(exposition, of_a_runner):
+    assert len(check_exposition(exposition)) > 40
+    assert len(check_exposition(of_a_runner)) >= 10
+
+
+def check_exposition(exposition):
     families = list(text_string_to_metric_families(exposition))
     names = [family.name for family in families]
-    assert len(families) > 40 and len(set(names)) == len(names)
+    assert len(set(names)) == len(names)
     for family in families:
         assert family.documentation and family.type in ("counter", "gauge", "histogram")
         labels = [tuple(sorted(s.labels.items())) + (s.name,) for s in family.samples]
         assert len(set(labels)) == len(labels), family.name
     checked = subprocess.run([PROMTOOL, "check", "metrics"], input=exposition, text=True, capture_output=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+    return names
 
 
 def told():
@@ -78,8 +99,9 @@ def told():
     return {name: set(filter(None, labels.split(", "))) for names, labels in rows for name in re.findall(r"`(\w+)`", names)}
 
 
-def test_every_metric_is_told(exposition, samples):
-    there = {name: kind for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", exposition, flags=re.M)}
+def test_every_metric_is_told(exposition, samples, of_a_runner):
+    there = dict(re.findall(r"^# TYPE (\w+) (\w+)$", exposition + of_a_runner, flags=re.M))
+    samples = samples | labels_of(of_a_runner)
     table = told()
     assert table.keys() == there.keys()
     for name, kind in there.items():
