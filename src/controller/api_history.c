@@ -98,9 +98,9 @@ int api_deployment_events(struct api_call *call, struct error **ret_error) {
         return (result = load_id(call, &id, ret_error)) < 0 ? result : follow_events(call, id, ret_error);
     if (result < 0 || (result = begin(call, FOLLOW_PARAMETERS, &tx, &deployment, &limit, &offset, ret_error)) < 0 ||
         (result = store_query(tx, &rows, ret_error,
-                              "SELECT " EVENT_COLUMNS ", count(*) OVER () FROM events WHERE deployment_id = ? "
-                              "ORDER BY id DESC LIMIT ? OFFSET ?",
-                              "tii", deployment.id, limit, offset)) < 0)
+                              "SELECT " EVENT_COLUMNS ", (SELECT count(*) FROM events WHERE deployment_id = ?) "
+                              "FROM events WHERE deployment_id = ? ORDER BY id DESC LIMIT ? OFFSET ?",
+                              "ttii", deployment.id, deployment.id, limit, offset)) < 0)
         return result;
     return answer_events(call, rows, false, ret_error);
 }
@@ -115,10 +115,10 @@ int api_event_list(struct api_call *call, struct error **ret_error) {
     if (result < 0 || (result = api_check_parameters(call, FOLLOW_PARAMETERS, ret_error)) < 0 ||
         (result = api_page(call, &limit, &offset, ret_error)) < 0 ||
         (result = store_begin(call->controller->store, &tx, ret_error)) < 0 ||
-        (result =
-             store_query(tx, &rows, ret_error,
-                         "SELECT " EVENT_COLUMNS ", count(*) OVER () FROM events ORDER BY id DESC LIMIT ? OFFSET ?",
-                         "ii", limit, offset)) < 0)
+        (result = store_query(tx, &rows, ret_error,
+                              "SELECT " EVENT_COLUMNS
+                              ", (SELECT count(*) FROM events) FROM events ORDER BY id DESC LIMIT ? OFFSET ?",
+                              "ii", limit, offset)) < 0)
         return result;
     return answer_events(call, rows, true, ret_error);
 }

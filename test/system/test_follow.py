@@ -14,6 +14,7 @@ import pytest
 import models as model
 from deployments import delete, deploy, get
 from slipway import DEADLINE, PROGRAM, eventually
+from upgrades import NEXT, upgrade
 
 
 class Follow:
@@ -243,6 +244,30 @@ def test_a_controller_that_dies_breaks_the_answer_off_and_the_command_goes_on(sl
         for process in (command, logs):
             process.terminate()
             process.wait(DEADLINE)
+
+
+def test_an_upgrade_is_followed_without_a_repeat_and_logs_go_on_being_set_aside(make_slipway, models):
+    service = make_slipway(log_maximum="4096").start()
+    deploy(service, "one", model.add_one(models))
+    environment = {**os.environ, "SLIPWAY_URL": service.url}
+    command = subprocess.Popen([PROGRAM, "logs", "one", "-f", "--json"], stdout=subprocess.PIPE, text=True, env=environment)
+    lines = []
+    reader = threading.Thread(target=lambda: lines.extend(map(json.loads, command.stdout)), daemon=True)
+    reader.start()
+    try:
+        eventually(lambda: lines)
+        log = log_of(service, "one")
+        assert upgrade(service, NEXT)["state"] == "done"
+        expected = [f"line {number}" for number in range(600)]
+        log.open("a").write("".join(line + "\n" for line in expected))
+        aside, new = log.with_name(log.name + ".1"), log.with_name(log.name + ".new")
+        eventually(lambda: aside.exists() and not new.exists(), what="the new supervisor sets it aside")
+        with open(log, "a") as file:
+            file.write("last\n")
+        eventually(lambda: [line["line"] for line in lines[-601:]] == [*expected, "last"], what="each line once")
+    finally:
+        command.terminate()
+        command.wait(DEADLINE)
 
 
 def test_a_service_that_ends_does_not_wait_for_those_who_follow(make_slipway, models):
