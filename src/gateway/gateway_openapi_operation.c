@@ -23,7 +23,7 @@ enum row_kind {
     ROW_ANSWER_HEADER,
     ROW_FAILS,
 };
-enum content_form { CONTENT_ONE, CONTENT_LIST, CONTENT_LINES };
+enum content_form { CONTENT_ONE, CONTENT_LIST, CONTENT_PAGE, CONTENT_LINES }; /* a page: with X-Total-Count */
 
 struct row {
     enum row_kind kind;
@@ -59,6 +59,13 @@ static const struct row rows[] = {
 #define ANSWER_HEADER(number, its_name, its_type, words)                                                               \
     {.kind = ROW_ANSWER_HEADER, .status = number, .name = its_name, .type = its_type, .description = words},
 #define LIST_ANSWER(number, its_schema, words)                                                                         \
+    {.kind = ROW_ANSWER,                                                                                               \
+     .form = CONTENT_PAGE,                                                                                             \
+     .status = number,                                                                                                 \
+     .name = "application/json",                                                                                       \
+     .schema = its_schema,                                                                                             \
+     .description = words},
+#define ENDLESS_LIST_ANSWER(number, its_schema, words)                                                                 \
     {.kind = ROW_ANSWER,                                                                                               \
      .form = CONTENT_LIST,                                                                                             \
      .status = number,                                                                                                 \
@@ -155,9 +162,9 @@ static void add_content(yyjson_mut_doc *document, yyjson_mut_val *content, const
         yyjson_mut_obj_add_val(document, media, "x-line-schema", openapi_reference(document, "schemas", row->schema));
         return;
     }
-    const struct openapi_type type = {.kind = !*row->schema               ? OPENAPI_STRING
-                                              : row->form == CONTENT_LIST ? OPENAPI_LIST
-                                                                          : OPENAPI_REF,
+    const struct openapi_type type = {.kind = !*row->schema              ? OPENAPI_STRING
+                                              : row->form == CONTENT_ONE ? OPENAPI_REF
+                                                                         : OPENAPI_LIST,
                                       .least = NAN,
                                       .most = NAN,
                                       .text = row->schema};
@@ -195,7 +202,7 @@ static void add_answer(yyjson_mut_doc *document, yyjson_mut_val *answers, const 
         yyjson_mut_obj_add_str(document, answer, "description", row->description);
         add_header(document, answer, "X-Request-Id");
     }
-    if (row->form == CONTENT_LIST) add_header(document, answer, "X-Total-Count");
+    if (row->form == CONTENT_PAGE) add_header(document, answer, "X-Total-Count");
     if (!*row->name) return;
     yyjson_mut_val *content = yyjson_mut_obj_get(answer, "content");
     if (!content) content = yyjson_mut_obj_add_obj(document, answer, "content");

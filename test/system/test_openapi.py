@@ -171,6 +171,21 @@ def test_the_description_has_a_tag_and_is_sent_once(slipway):
     assert slipway.client.get("/openapi.json", headers={"If-None-Match": '"other"'}).status_code == 200
 
 
+def first_line(answer):
+    return next(line for line in answer.iter_lines() if line.strip())
+
+
+def test_what_is_followed_is_as_described(slipway, models):
+    """Answers without an end, which conformance.py does not look at."""
+    assert slipway.deploy("sum", tiny.add_one(models, "sum"))["status"] == "active"
+    for path in ("/v1/events", "/v1/deployments/sum/events", "/v1/deployments/sum/logs"):
+        with slipway.client.stream("GET", path, params={"follow": "true", "limit": 3}) as answer:
+            line = first_line(answer)
+        begun = httpx.Response(answer.status_code, headers=answer.headers, content=line.encode(), request=answer.request)
+        assert begun.headers["Content-Type"] == "application/x-ndjson"
+        assert conformance.description().judge("GET", path, begun) == []
+
+
 # ---- looking on: an answer that is not as described is seen
 
 
