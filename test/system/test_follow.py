@@ -281,6 +281,31 @@ def test_a_service_that_ends_does_not_wait_for_those_who_follow(make_slipway, mo
         assert follow.failure
 
 
+def test_only_so_many_follow_at_once(slipway):
+    def begin():
+        connection = http.client.HTTPConnection(slipway.host, slipway.port, timeout=DEADLINE)
+        connection.request("GET", "/v1/events?follow=true")
+        return connection, connection.getresponse()
+
+    following = [begin() for _ in range(256)]
+    assert {answer.status for _, answer in following} == {200}
+    connection, answer = begin()
+    assert answer.status == 503 and b"256 clients" in answer.read()
+    connection.close()
+    assert slipway.client.get("/v1/processes").status_code == 200  # others are not held up
+    following.pop()[1].close()
+
+    def there_is_room():
+        connection, answer = begin()
+        following.append((connection, answer))
+        return answer.status == 200
+
+    eventually(there_is_room)
+    for connection, answer in following:
+        answer.close()
+        connection.close()
+
+
 def test_what_cannot_be_followed_is_said(slipway, models):
     deploy(slipway, "one", model.add_one(models))
     for path, status in (("/v1/deployments/two/events?follow=true", 404), ("/v1/deployments/one/logs?follow=maybe", 400),

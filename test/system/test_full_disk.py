@@ -1,6 +1,8 @@
 """A full disk keeps serving: what only reads goes on without a failure, what would write is turned down with a sentence that
 names the disk, nothing is half done, and when there is room again everything goes on by itself."""
 
+import socket
+
 import httpx
 import pytest
 
@@ -13,11 +15,15 @@ COUNT = 50
 
 @pytest.fixture
 def service(make_slipway, models):
-    """On a file system of its own of 48 MiB."""
+    """On a file system of its own of 48 MiB, its log too."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     service = make_slipway(step_backoff="50ms")
+    service.port = port  # there is no log to read it from
     inside = service.command()
     service.command = lambda: in_own_mounts(
-        f'mkdir -p {service.state}; mount -t tmpfs -o size=48m none {service.state}; exec "$@"', inside)
+        f'mkdir -p {service.state}; mount -t tmpfs -o size=48m none {service.state}; '
+        f'chmod 700 {service.state}; exec "$@" >{service.state}/serve.log 2>&1', inside)
     service.start()
     service.state = type(service.state)(f"/proc/{service.pid}/root{service.state}")
     return service
@@ -106,6 +112,8 @@ def test_S1_a_full_disk_keeps_serving_and_goes_on_when_there_is_room(service, mo
     tasks = service.client.get("/v1/tasks", params={"limit": 1000}).json()
     assert [task for task in tasks if task["status"] in ("pending", "processing") and task["kind"] != "retire"] == []
     assert infer(service, "after")[0] == 11
+    log = service.state / "serve.log"
+    eventually(lambda: "/v2/models/after/infer" in log.read_text(errors="replace"), what="the access log goes on")
 
 
 def test_a_model_that_does_not_fit_on_the_disk_fails_with_that_and_leaves_nothing(service, models):
