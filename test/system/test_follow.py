@@ -130,6 +130,7 @@ def test_lines_of_logs_come_as_they_are_written(slipway, models):
         assert follow.failure is None
 
 
+@pytest.mark.sanitizer
 def test_a_log_that_is_set_aside_is_followed_without_a_gap(slipway, models):
     deploy(slipway, "one", model.add_one(models))
     log = log_of(slipway, "one")
@@ -281,6 +282,7 @@ def test_a_service_that_ends_does_not_wait_for_those_who_follow(make_slipway, mo
         assert follow.failure
 
 
+@pytest.mark.sanitizer
 def test_only_so_many_follow_at_once(slipway):
     def begin():
         connection = http.client.HTTPConnection(slipway.host, slipway.port, timeout=DEADLINE)
@@ -306,6 +308,7 @@ def test_only_so_many_follow_at_once(slipway):
         connection.close()
 
 
+@pytest.mark.sanitizer
 def test_what_cannot_be_followed_is_said(slipway, models):
     deploy(slipway, "one", model.add_one(models))
     for path, status in (("/v1/deployments/two/events?follow=true", 404), ("/v1/deployments/one/logs?follow=maybe", 400),

@@ -3,6 +3,8 @@
 import os
 import signal
 
+import pytest
+
 import models as model
 from deployments import deploy, infer, runners
 from slipway import eventually
@@ -15,6 +17,7 @@ def writes_into(pid):
     return {os.readlink(f"/proc/{pid}/fd/{descriptor}") for descriptor in (1, 2)}
 
 
+@pytest.mark.sanitizer
 def test_a_log_is_set_aside_while_its_runner_lives(make_slipway, models):
     service = make_slipway(log_maximum=str(MAXIMUM)).start()
     deploy(service, "one", model.add_one(models))
