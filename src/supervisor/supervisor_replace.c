@@ -101,6 +101,7 @@ static void start_gateway(struct supervisor *supervisor) {
     }
     supervisor->successor = supervisor_add_role(supervisor, ROLE_GATEWAY);
     supervisor->successor->process.restarts = former->process.restarts;
+    supervisor->successor->has_been_ready = former->has_been_ready; /* its role has been */
     process_start(supervisor, &supervisor->successor->process);
 }
 

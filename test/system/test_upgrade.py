@@ -14,7 +14,7 @@ import pytest
 import models as folders
 from pauses import paused_service
 from slipway import PROGRAM, eventually
-from upgrades import FAILS, NEXT, REFUSES, ROLES, Busy, Idle, begin, is_over, pids, show, upgrade
+from upgrades import FAILS, NEXT, REFUSES, ROLES, TENSOR, Busy, Idle, begin, is_over, pids, show, upgrade
 
 
 def prepare(service, models):
@@ -49,6 +49,17 @@ def test_an_upgrade_loses_no_request_and_no_connection(make_slipway, models):
     assert service.pids("runner") == runners
     assert {process["restarts"] for process in service.processes()} == {0}
     assert service.stop() == 0
+
+
+def test_without_a_name_it_is_the_file_that_serve_was_started_from(make_slipway, tmp_path):
+    installed, fresh = tmp_path / "slipway", tmp_path / "slipway.new"
+    shutil.copy(PROGRAM, installed)
+    service = make_slipway(program=str(installed)).start()
+    shutil.copy(NEXT, fresh)
+    fresh.rename(installed)  # as a package does it
+    record = upgrade(service, None)
+    assert record["state"] == "done" and record["version"] == "0.9.0-next" and record["running"] == str(installed)
+    assert all(os.path.samefile(f"/proc/{pid}/exe", installed) for found in pids(service).values() for pid in found)
 
 
 # ---- what cannot follow ----------------------------------------------------------------------------------------------
@@ -186,6 +197,17 @@ def test_the_command_waits_and_restarts_the_runners(make_slipway, models):
     assert set(service.pids("runner")).isdisjoint(runners) and len(service.pids("runner")) == 2
     failed = subprocess.run([PROGRAM, "upgrade", "--url", service.url, "--program", str(REFUSES)], capture_output=True, text=True, timeout=120)
     assert failed.returncode == 5 and "it keeps its state in another way" in failed.stderr
+
+
+def test_replicas_that_do_not_fit_twice_go_on_with_the_program_before(make_slipway, models):
+    service = make_slipway(access_log="false", memory_budget="100Mi").start()
+    assert service.deploy("one", folders.add_one(models), resource_allocation={"memory": "90Mi"})["status"] == "active"
+    runners = service.pids("runner")
+    done = subprocess.run([PROGRAM, "upgrade", "--url", service.url, "--program", str(NEXT)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1, done
+    assert "the replicas of one go on with the program before: " in done.stderr and "memory" in done.stderr
+    assert service.pids("runner") == runners
+    assert service.client.post("/v2/models/one/infer", json=TENSOR).status_code == 200
 
 
 # ---- SIGHUP --------------------------------------------------------------------------------------------------------------
