@@ -272,6 +272,7 @@ def asked(make_slipway, models):
     return service
 
 
+@pytest.mark.sanitizer
 @pytest.mark.timeout(900)
 def test_what_is_asked_by_the_description_is_answered_by_it(asked, models, tmp_path):
     """Thousands of requests, half of them malformed on purpose: none is answered with a server's error, each with a status,
