@@ -6,7 +6,7 @@ function(slipway_package_file file)
   install(FILES ${file} ${ARGN} COMPONENT package EXCLUDE_FROM_ALL)
 endfunction()
 set(packaging ${CMAKE_SOURCE_DIR}/packaging)
-set(contact "Slipway's maintainers <maintainers@localhost>")
+set(SLIPWAY_PACKAGE_CONTACT "Slipway's maintainers <maintainers@localhost>" CACHE STRING "Who answers for the packages")
 configure_file(${packaging}/debian/changelog.in ${CMAKE_BINARY_DIR}/changelog @ONLY)
 execute_process(COMMAND ${gzip} -9nkf ${CMAKE_BINARY_DIR}/changelog)
 slipway_package_file(${packaging}/slipway.service DESTINATION lib/systemd/system)
@@ -23,7 +23,7 @@ foreach(pair package:slipway library:${library_package} development:libslipway-d
 endforeach()
 
 set(CPACK_GENERATOR DEB)
-set(CPACK_PACKAGE_CONTACT ${contact})
+set(CPACK_PACKAGE_CONTACT ${SLIPWAY_PACKAGE_CONTACT})
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
@@ -37,31 +37,30 @@ set(CPACK_COMPONENT_PROGRAM_GROUP service)
 set(CPACK_COMPONENT_PACKAGE_GROUP service)
 set(CPACK_DEBIAN_SERVICE_PACKAGE_NAME slipway)
 set(CPACK_DEBIAN_SERVICE_PACKAGE_SECTION science)
-set(CPACK_COMPONENT_GROUP_SERVICE_DESCRIPTION
-"deploys machine-learning models to live endpoints
- The service and its command line: ONNX models and sentence-transformers
- folders become HTTP endpoints that are replaced without a failed request,
- and collections of documents are embedded anew together with their model.")
+set(CPACK_DEBIAN_SERVICE_DESCRIPTION
+"The service and its command line: ONNX models and sentence-transformers
+folders become HTTP endpoints that are replaced without a failed request,
+and collections of documents are embedded anew together with their model.")
 set(CPACK_DEBIAN_SERVICE_PACKAGE_CONTROL_EXTRA
   ${packaging}/debian/postinst ${packaging}/debian/prerm ${packaging}/debian/postrm ${packaging}/debian/conffiles)
-set(CPACK_DEBIAN_SERVICE_PACKAGE_DEPENDS "init-system-helpers, passwd, procps")
+set(CPACK_DEBIAN_SERVICE_PACKAGE_DEPENDS "passwd, procps")
 if(program_rpath) # it shares a private library with libslipway
   string(APPEND CPACK_DEBIAN_SERVICE_PACKAGE_DEPENDS ", ${library_package} (= ${PROJECT_VERSION})")
 endif()
 
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME ${library_package})
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libs)
-set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA ${packaging}/debian/library/triggers)
-set(CPACK_COMPONENT_LIBRARY_DESCRIPTION
-"client library of Slipway
- What a C program needs to deploy models, embed texts and search collections
- by a Slipway service.")
+file(WRITE ${CMAKE_BINARY_DIR}/shlibs "libslipway ${soversion} ${library_package} (= ${PROJECT_VERSION})\n")
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA ${packaging}/debian/library/triggers ${CMAKE_BINARY_DIR}/shlibs)
+set(CPACK_DEBIAN_LIBRARY_DESCRIPTION
+"The client library: what a C program needs to deploy models, embed texts
+and search collections by a Slipway service.")
 
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libslipway-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "${library_package} (= ${PROJECT_VERSION})")
-set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION
-"client library of Slipway, for development
- Header, static library and pkg-config file of libslipway.")
+set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION
+"The client library, for development: header, static library, manual page
+and pkg-config file of libslipway.")
 
 include(CPack)

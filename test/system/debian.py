@@ -72,7 +72,7 @@ def kept():
     for stale in (part, folder):
         shutil.rmtree(stale, ignore_errors=True)
     include = "--include=ca-certificates,systemd"
-    done = host("debootstrap", "--variant=minbase", include, suite(), part, mirror(), timeout=280)
+    done = host("debootstrap", "--variant=minbase", include, suite(), part, mirror(), timeout=480)
     need(done.returncode == 0, f"debootstrap failed: {done.stdout[-500:]}")
     apt_settings(part)
     host("chroot", part, "apt-get", "-q", "update", timeout=120)  # what fails here is tried again by install()

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -17,6 +16,8 @@ import models as model
 from debian import Debian, host
 from slipway import ROOT, eventually
 from test_library import BUILD
+
+pytestmark = pytest.mark.timeout(600)  # the first time, a Debian is fetched
 
 STATE = "/var/lib/slipway"
 UNIT = "/usr/lib/systemd/system/slipway.service"
@@ -57,6 +58,8 @@ def test_there_are_three_packages_that_name_what_they_need(packages):
     assert re.search(r"libcurl4.*libuv1|libuv1.*libcurl4", field(packages["slipway"], "Depends"))
     assert field(packages["libslipway-dev"], "Depends").startswith("libslipway0.1 (= ")
     assert "libc6" in field(packages["libslipway0.1"], "Depends")
+    for archive in packages.values():
+        assert len(field(archive, "Description").splitlines()) > 1, archive
 
 
 def test_what_is_installed_is_where_it_belongs(installed):
@@ -167,12 +170,11 @@ exec setpriv --reuid slipway --regid slipway --clear-groups --bounding-set=-all 
 
     def wait_for(self, notice):
         def has_come():
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the service has ended with {self.process.returncode}")
             try:
                 return notice in self.notices.recv(4096).decode().split("\n")
             except TimeoutError:
-                return False
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"the service has ended with {self.process.returncode}")
 
         eventually(has_come, what=f"the service says {notice}")
 
