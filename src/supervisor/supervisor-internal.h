@@ -75,9 +75,9 @@ char *cause_of_status(int status, bool memory_ran_out);
 /* The last lines, at most 2 KiB, that a file has from byte `start` on. Caller frees. */
 char *cause_log_tail(const char *path, off_t start);
 
-/* Opens a runner's log for appending; one over `maximum` bytes becomes <path>.1 first. *ret_size: what it holds already. Falls
- * back to /dev/null, never to the supervisor's own log, in which a model's output could pass for ours. -1: not even
- * that. */
+/* Opens a runner's log for appending; one over `maximum` bytes becomes <path>.1 first. *ret_size: what it holds
+ * already. Falls back to /dev/null, never to the supervisor's own log, in which a model's output could pass for ours.
+ * -1: not even that. */
 int log_file_open(const char *path, uint64_t maximum, off_t *ret_size);
 
 /* ---- logs that grow (supervisor_log_rotate.c) ---- */

@@ -149,8 +149,7 @@ static int start_replica(struct supervisor *supervisor, struct process *process,
             text_format("%s/run/%.8s.%" PRIu64, supervisor->settings->state, replica->id, replica->incarnation));
     replace(&replica->error_json, NULL);
     log_rotate_end(replica);
-    _cleanup_close_ int log =
-        log_file_open(replica->log_path, supervisor->settings->log_maximum, &replica->log_start);
+    _cleanup_close_ int log = log_file_open(replica->log_path, supervisor->settings->log_maximum, &replica->log_start);
     __attribute__((cleanup(free_arguments))) struct arguments arguments = {0};
     make_arguments(supervisor, replica, &arguments);
     struct child_spec spec = {
