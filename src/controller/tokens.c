@@ -120,7 +120,9 @@ static int tell(struct store_transaction *tx, const char *kind, const struct tok
     _cleanup_free_ char *message = text_format("token %s of role %s", token->name, token->role);
     int result = event_add(tx, kind, NULL, NULL, message, data, ret_error);
     if (result < 0) return result;
-    return store_run(tx, NULL, ret_error, "UPDATE routing SET generation = generation + 1 WHERE one = 1", "");
+    return store_run(tx, NULL, ret_error,
+                     "UPDATE routing SET generation = generation + 1, tokens_generation = generation + 1 WHERE one = 1",
+                     "");
 }
 
 static int check_name_is_free(struct store_transaction *tx, const char *name, struct error **ret_error) {

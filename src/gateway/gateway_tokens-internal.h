@@ -49,8 +49,7 @@ struct gateway_token {
 
 struct gateway_tokens {
     atomic_uint references;
-    int64_t newest_row,
-        revoked_count; /* what tells two states of the table apart: rows come and are revoked, no more */
+    int64_t generation; /* of their last change */
     struct gateway_token *all; /* count of them */
     size_t count;
     struct gateway_token *by_digest;

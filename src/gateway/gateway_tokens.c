@@ -142,22 +142,24 @@ static int read_all(struct store_transaction *transaction, struct gateway_tokens
     return 0;
 }
 
+static int read_generation(struct store_transaction *transaction, int64_t *ret_generation, struct error **ret_error) {
+    _cleanup_rows_ struct store_rows *rows = NULL;
+    int step = store_query(transaction, &rows, ret_error, "SELECT tokens_generation FROM routing WHERE one = 1", "");
+    if (step || (step = store_next(rows, ret_error)) < 0) return step;
+    *ret_generation = step ? store_number(rows, 0) : 0;
+    return 0;
+}
+
 int gateway_tokens_read(struct store_transaction *transaction, struct gateway_tokens *known,
                         struct gateway_tokens **ret_tokens, struct error **ret_error) {
     __attribute__((cleanup(release_pointer))) struct gateway_tokens *tokens = gateway_tokens_empty();
-    {
-        _cleanup_rows_ struct store_rows *rows = NULL;
-        int step = store_query(transaction, &rows, ret_error,
-                               "SELECT COALESCE(MAX(rowid), 0), COUNT(revoked_at) FROM tokens", "");
-        if (step || (step = store_next(rows, ret_error)) < 0) return step;
-        tokens->newest_row = store_number(rows, 0);
-        tokens->revoked_count = store_number(rows, 1);
-    }
-    if (known && known->newest_row == tokens->newest_row && known->revoked_count == tokens->revoked_count) {
+    int failed = read_generation(transaction, &tokens->generation, ret_error);
+    if (failed) return failed;
+    if (known && known->generation == tokens->generation) {
         *ret_tokens = gateway_tokens_take(known);
         return 0;
     }
-    int failed = read_all(transaction, tokens, ret_error);
+    failed = read_all(transaction, tokens, ret_error);
     if (!failed) *ret_tokens = TAKE(tokens);
     return failed;
 }

@@ -96,6 +96,9 @@ static int close_fixture(void **state) {
 }
 
 /* limits: deployments and collections as JSON, NULL: none. The token is "secret-<name>". */
+/* As the controller says it with each change of tokens. */
+#define CHANGED "UPDATE routing SET tokens_generation = tokens_generation + 1"
+
 static void add_token(struct fixture *fixture, const char *name, const char *role, const char *deployments,
                       const char *collections, int64_t rate_milli, int64_t burst) {
     char id[37], digest[DIGEST_HEX_SIZE];
@@ -109,7 +112,14 @@ static void add_token(struct fixture *fixture, const char *name, const char *rol
                                "rate_milli, burst, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
                                "ttttttii", id, name, digest, role, deployments, collections, rate_milli, burst),
                      0);
+    assert_int_equal(store_run(transaction, NULL, NULL, CHANGED, ""), 0);
     assert_int_equal(store_commit(transaction, NULL), 0);
+}
+
+static void revoke_where(struct fixture *fixture, const char *condition) {
+    _cleanup_free_ char *sql = text_format("UPDATE tokens SET revoked_at = 5 WHERE %s", condition);
+    gateway_bed_sql(&fixture->bed, sql);
+    gateway_bed_sql(&fixture->bed, CHANGED);
 }
 
 static void change_routes(struct fixture *fixture) {
@@ -146,7 +156,7 @@ static void the_table_has_the_valid_tokens_and_what_they_may(void **state) {
     add_token(fixture, "later", "owner", NULL, NULL, 0, 0); /* a role of another version */
     add_token(fixture, "broken", "read", "{not json", NULL, 0, 0);
     add_token(fixture, "gone", "admin", NULL, NULL, 0, 0);
-    gateway_bed_sql(&fixture->bed, "UPDATE tokens SET revoked_at = 5 WHERE name = 'gone'");
+    revoke_where(fixture, "name = 'gone'");
     struct gateway_tokens *tokens = read_tokens(fixture, NULL);
     assert_int_equal(tokens->count, 3);
     assert_null(find(tokens, "secret-gone"));
@@ -188,14 +198,23 @@ static void a_table_that_has_not_changed_is_the_same_one(void **state) {
     assert_int_equal(take_all(&one->bucket, 1000, 3, 10, &wait), 0);
     assert_int_equal(take_all(&find(third, "secret-two")->bucket, 1000, 3, 10, &wait), 3);
 
-    gateway_bed_sql(&fixture->bed, "UPDATE tokens SET revoked_at = 5 WHERE name = 'one'");
+    revoke_where(fixture, "name = 'one'");
     struct gateway_tokens *fourth = read_tokens(fixture, third);
     assert_ptr_not_equal(third, fourth);
     assert_null(find(fourth, "secret-one"));
+
+    /* One goes for good, one comes in its row, one is revoked: as many of each as before. */
+    gateway_bed_sql(&fixture->bed, "DELETE FROM tokens WHERE name = 'one'");
+    add_token(fixture, "three", "read", NULL, NULL, 0, 0);
+    revoke_where(fixture, "name = 'two'");
+    struct gateway_tokens *fifth = read_tokens(fixture, fourth);
+    assert_null(find(fifth, "secret-two"));
+    assert_non_null(find(fifth, "secret-three"));
     gateway_tokens_release(first);
     gateway_tokens_release(second);
     gateway_tokens_release(third);
     gateway_tokens_release(fourth);
+    gateway_tokens_release(fifth);
 }
 
 /* ---- the door -------------------------------------------------------------------- */
@@ -254,7 +273,7 @@ static void the_door_is_open_until_there_is_a_token(void **state) {
     assert_string_equal(
         fixture->client.body.bytes,
         "{\"error\":\"this needs a token of role infer or above; the token reader has the role read\"}");
-    gateway_bed_sql(&fixture->bed, "UPDATE tokens SET revoked_at = 5");
+    revoke_where(fixture, "1 = 1");
     change_routes(fixture);
     get(fixture, "/v1/tokens", NULL, 200);
 }
@@ -294,7 +313,7 @@ static void a_request_that_was_let_in_outlives_its_token(void **state) {
                &(struct http_call_request){
                    .method = "GET", .target = "/v2/models/a", .host = "t", .headers = &header, .header_count = 1});
     until(&fixture->bed, fixture->runner.held_count == 1);
-    gateway_bed_sql(&fixture->bed, "UPDATE tokens SET revoked_at = 5");
+    revoke_where(fixture, "1 = 1");
     change_routes(fixture);
     add_token(fixture, "other", "read", NULL, NULL, 0, 0);
     change_routes(fixture);
