@@ -139,7 +139,7 @@ int encoder_find_users(struct store_transaction *tx, const char *deployment_id, 
 /* CONFLICT that names the collection when it may not be deleted now. */
 int encoder_check_unused(struct store_transaction *tx, const struct deployment *deployment, struct error **ret_error);
 /* CONFLICT that says to re-index when the deployment is an encoder in use and `digest` is not what serves. digest NULL:
- * not known yet, 0. `serving`: the revision that serves, or did before the task took it down. */
+ * not known yet, 0; "": it embeds nothing. `serving`: the revision that serves, or did before the task took it down. */
 int encoder_check_digest(struct store_transaction *tx, const struct deployment *deployment, int64_t serving,
                          const char *digest, struct error **ret_error);
 /* The encoder_digest that a package with that recipe was seen to have, or NULL; caller frees. */

@@ -71,12 +71,13 @@ int encoder_check_digest(struct store_transaction *tx, const struct deployment *
     if (!digest || !serving) return 0;
     int result = encoder_find_users(tx, deployment->id, &names, ret_error);
     if (result <= 0 || (result = revision_load(tx, deployment->id, serving, &revision, ret_error)) < 0) return result;
-    if (text_equal(revision.encoder_digest, digest)) return 0;
+    if (text_equal(revision.encoder_digest, *digest ? digest : NULL)) return 0;
     return error_set(ret_error, ERROR_CONFLICT,
                      "deployment %s is an encoder of the collection %s, and this revision would embed differently "
                      "(encoder_digest %.16s… instead of %.16s…): deploy it under another name, and re-index the "
                      "collection to it (POST /v1/collections/<name>/reindex)",
-                     deployment->name, names, digest, revision.encoder_digest ? revision.encoder_digest : "none");
+                     deployment->name, names, *digest ? digest : "none",
+                     revision.encoder_digest ? revision.encoder_digest : "none");
 }
 
 int encoder_known_digest(struct store_transaction *tx, const char *package_digest, const char *recipe_json,

@@ -347,8 +347,8 @@ int operation_rollback(struct controller *controller, struct store_transaction *
     int64_t revision = store_number(rows, 0);
     _cleanup_revision_ struct revision target = {0};
     if ((result = revision_load(tx, deployment->id, revision, &target, ret_error)) < 0 ||
-        (result = encoder_check_digest(tx, deployment, deployment->serving_revision, target.encoder_digest,
-                                       ret_error)) < 0 ||
+        (result = encoder_check_digest(tx, deployment, deployment->serving_revision,
+                                       target.encoder_digest ? target.encoder_digest : "", ret_error)) < 0 ||
         (result = store_run(tx, NULL, ret_error, "UPDATE deployments SET revision = ? WHERE id = ?", "it", revision,
                             deployment->id)) < 0 ||
         (result = insert_task(controller, tx, "rollback", deployment->id, deployment->name, revision, NULL,

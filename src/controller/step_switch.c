@@ -118,7 +118,8 @@ static int change_routes(struct step_run *run, struct error **ret_error) {
         (result = bring_in(&change, run, tx, &fresh, ret_error)) < 0)
         return result;
     int64_t serving = change.state.recreated ? change.state.old_revision : change.deployment.serving_revision;
-    result = encoder_check_digest(tx, &change.deployment, serving, change.revision.encoder_digest, ret_error);
+    const char *digest = change.revision.encoder_digest; /* a replica has told it by now, if there is one */
+    result = encoder_check_digest(tx, &change.deployment, serving, digest ? digest : "", ret_error);
     if (result < 0) return result;
     if (!fresh && !is_scale(run))
         return error_set(ret_error, ERROR_DEPLOYMENT, "there is no replica of revision %lld to switch to",

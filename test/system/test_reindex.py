@@ -241,9 +241,13 @@ def test_an_encoder_in_use_is_neither_deleted_nor_changed(service, notes, models
     assert after["revision"] == after["serving_revision"] == 1 and "re-index" in after["message"]
     [task] = answered(service.client.get("/v1/tasks", params={"kind": "update"}), 200)
     assert task["status"] == "refused" and task["error"]["error"] == "ConflictError"
+    begin_update(service, "one", folders.add_one(models, "no-encoder"))
+    after = settle(service, "one")
+    assert after["serving_revision"] == 1 and "re-index" in after["message"]
+    assert notes.search("hello")["encoder"]["revision"] == 1
     patch(service, "one", replicas=2)
     update(service, "one", folders.embedding(models, "same"), replicas=1)  # the same files: the same digest
-    assert get(service, "one")["serving_revision"] == 3
+    assert get(service, "one")["serving_revision"] == 4
     assert_on(notes, "one")
 
 
