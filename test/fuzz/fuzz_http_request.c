@@ -107,7 +107,7 @@ static void serve(const uint8_t *data, size_t size, size_t piece, struct buffer 
         .context = &received};
     struct http_server *server = http_server_new(&config);
     const struct http_address peer = {.size = 0};
-    http_connection_open(server, pair[1], &peer);
+    http_connection_open(server, pair[1], &peer, &(struct http_door){0});
     for (size_t at = 0; at < size;) {
         size_t part = size - at < piece ? size - at : piece;
         ssize_t sent = send(pair[0], data + at, part, MSG_DONTWAIT | MSG_NOSIGNAL);
