@@ -172,6 +172,16 @@ def test_the_description_has_a_tag_and_is_sent_once(slipway):
     assert slipway.client.get("/openapi.json", headers={"If-None-Match": '"other"'}).status_code == 200
 
 
+def test_a_model_is_asked_by_its_version(slipway, models):
+    """Which other tests do by clients whose answers are not looked at."""
+    assert slipway.deploy("sum", tiny.add_one(models, "sum"))["status"] == "active"
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
+    version = "/v2/models/sum/versions/1"
+    assert slipway.client.get(version).json()["versions"] == ["1"]
+    assert slipway.client.get(f"{version}/ready").json()["ready"]
+    assert slipway.client.post(f"{version}/infer", json=body).json()["outputs"][0]["data"] == [2, 3, 4, 5]
+
+
 def first_line(answer):
     return next(line for line in answer.iter_lines() if line.strip())
 
