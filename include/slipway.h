@@ -75,7 +75,8 @@ int slipway_open(const char *url, const char *token, struct slipway **ret_servic
  * at each new connection. */
 struct slipway_options {
     const char *url, *token; /* as slipway_open() takes them */
-    const char *ca_file; /* the authorities of which one must have signed the service's certificate; NULL: the system's */
+    /* The authorities of which one must have signed the service's certificate; NULL: the system's. */
+    const char *ca_file;
     const char *certificate_file; /* what a service that asks for a certificate is shown */
     const char *key_file; /* its private key; NULL: it is in certificate_file, too */
 };
