@@ -97,7 +97,7 @@ bool execute_came_here(int *ret_state, int *ret_previous) {
 
 static int read_state(struct supervisor *supervisor, int state, struct error **ret_error) {
     _cleanup_free_ char *json = NULL;
-    size_t size;
+    size_t size = 0;
     int result = execute_read(state, &json, &size, ret_error);
     return result < 0 ? result : state_read(supervisor, json, size, true, ret_error);
 }
