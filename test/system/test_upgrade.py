@@ -13,7 +13,7 @@ import pytest
 
 import models as folders
 from pauses import paused_service
-from slipway import PROGRAM, eventually
+from slipway import PROGRAM, ROOT, eventually
 from upgrades import FAILS, NEXT, REFUSES, ROLES, TENSOR, Busy, Idle, begin, is_over, pids, show, upgrade
 
 
@@ -54,6 +54,7 @@ def test_an_upgrade_loses_no_request_and_no_connection(make_slipway, models):
 def test_without_a_name_it_is_the_file_that_serve_was_started_from(make_slipway, tmp_path):
     installed, fresh = tmp_path / "slipway", tmp_path / "slipway.new"
     shutil.copy(PROGRAM, installed)
+    (tmp_path / "deps").symlink_to(ROOT / "build" / "deps")  # the libraries that it was built with
     service = make_slipway(program=str(installed)).start()
     shutil.copy(NEXT, fresh)
     fresh.rename(installed)  # as a package does it
