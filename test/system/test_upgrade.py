@@ -52,9 +52,12 @@ def test_an_upgrade_loses_no_request_and_no_connection(make_slipway, models):
 
 
 def test_without_a_name_it_is_the_file_that_serve_was_started_from(make_slipway, tmp_path):
-    installed, fresh = tmp_path / "slipway", tmp_path / "slipway.new"
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for place in (tmp_path, folder):  # where each of the two programs looks for the libraries that it was built with
+        (place / "deps").symlink_to(ROOT / "build" / "deps")
+    installed, fresh = folder / "slipway", folder / "slipway.new"
     shutil.copy(PROGRAM, installed)
-    (tmp_path / "deps").symlink_to(ROOT / "build" / "deps")  # the libraries that it was built with
     service = make_slipway(program=str(installed)).start()
     shutil.copy(NEXT, fresh)
     fresh.rename(installed)  # as a package does it
