@@ -27,7 +27,7 @@ print(json.dumps(took))
 
 def measure_status(rounds, seconds):
     own, theirs = [], []
-    with service.Service() as slipway, Peer("records") as peer:
+    with service.Service(access_log="false") as slipway, Peer("records") as peer:
         own_id = slipway.deploy()["deployment_id"]
         for _ in range(rounds):
             own.append(service.load(slipway, CLIENTS, seconds, f"/v1/deployments/{own_id}", []))
@@ -72,7 +72,7 @@ def render(own, theirs, sessions, deploys):
     return f"""## The control API
 
 `GET /v1/deployments/{{id}}` at {CLIENTS} clients, on one core, with the load on another: through gateway and controller, which
-reads its database for each; and the same route in FastAPI over SQLite (`bench/peers/records_app.py`). Goal: ≥ {GOAL} times the
+reads its database for each; and the same route in FastAPI over SQLite (`bench/peers/records_app.py`). Access logs off. Goal: ≥ {GOAL} times the
 requests a CPU second. Median of {len(own)} rounds. Of Slipway's CPU a request, {roles["gateway"]:.0f} µs are the gateway's and
 {roles["controller"]:.0f} µs the controller's. Failed requests: {sum(f["failed"] for f in own + theirs)}.
 

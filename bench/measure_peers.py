@@ -66,6 +66,10 @@ def row(title, version, figures, own):
             sum(f["failed"] for f in figures)]
 
 
+def cores(figures):
+    return machine.median([f["cpu_seconds"] / f["seconds"] for f in figures])
+
+
 def render(own, peers, theirs, broken, missing):
     rows = [row("**Slipway**", "", own, own)]
     measured = [peer for peer in peers if len(theirs[peer.name]) == len(own)]
@@ -73,6 +77,8 @@ def render(own, peers, theirs, broken, missing):
     rows += [row(peer.title, peer.version(), theirs[peer.name], own) for peer in measured]
     notes = [f"{peer.title} did not run here: {broken[peer.name]}" for peer in peers if peer.name in broken]
     notes += [f"{title} could not be installed here." for title in missing]
+    notes += [f"{peer.title} used {cores(theirs[peer.name]):.1f} cores: its threads set their own affinity and leave the core that it was "
+              "given. Only the column by CPU compares it." for peer in measured if cores(theirs[peer.name]) > 1.1]
     notes += [f"{title} is left out: it {why}." for title, why in LEFT_OUT.items()]
     return f"""## Beside other servers
 

@@ -56,7 +56,7 @@ class Peer:
             return [programs / "bentoml", "serve", "bentoml_app:Minilm", "--working-dir", FOLDER, "--port", self.port,
                     "--host", "127.0.0.1"]
         if self.name == "infinity":
-            return [programs / "infinity_emb", "v2", "--engine", "optimum", "--device", "cpu", "--model-id", self.folder / "model",
+            return [programs / "infinity_emb", "v2", "--engine", "optimum", "--device", "cpu", "--model-id", ".",
                     "--served-model-name", "minilm", "--pooling-method", "mean", "--host", "127.0.0.1", "--port", self.port,
                     "--batch-size", "8", "--no-bettertransformer", "--log-level", "warning"]
         return [programs / "python", FOLDER / f"{self.name}_app.py", self.port]
@@ -64,13 +64,14 @@ class Peer:
     def __enter__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="slipway-bench-"))
         shutil.copytree(service.MODEL, self.folder / "model", symlinks=False)
+        (self.folder / "model/onnx/model.onnx").rename(self.folder / "model/model.onnx")  # infinity looks for it there
         environment = {**os.environ, "MODEL": str(service.MODEL), "HOME": str(self.folder), "HF_HUB_OFFLINE": "1",
                        "PATH": f"{self.environment / 'bin'}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1",
                        "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0", "BENTOML_DO_NOT_TRACK": "true",
                        "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
         self.log = self.folder / "log"
         self.process = machine.start(machine.SERVER_CORE, self.arguments(), log=self.log, env=environment,
-                                     cwd=self.folder, start_new_session=True)
+                                     cwd=self.folder / "model", start_new_session=True)
         try:
             machine.until(self.is_ready, f"{self.title} is ready (its words: {self.log})")
         except BaseException:

@@ -114,7 +114,7 @@ NGINX = """
 daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/log;
 events {{ worker_connections 1024; }}
 http {{
-  access_log {folder}/access; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/1; uwsgi_temp_path {folder}/2; scgi_temp_path {folder}/3;
   keepalive_requests 1000000000;
   upstream runner {{ server unix:{socket}; keepalive 64; keepalive_requests 1000000000; }}
@@ -127,7 +127,7 @@ http {{
 
 
 class Nginx:
-    """nginx as reverse proxy before the socket of a runner, with an access log as the gateway has one."""
+    """nginx as reverse proxy before the socket of a runner, without an access log."""
 
     program = BUILD / "deps/nginx/usr/sbin/nginx"
 
