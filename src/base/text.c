@@ -141,6 +141,10 @@ bool text_parse_duration(const char *text, uint64_t *ret_ms) {
     return parse_with_unit(text, units, ARRAY_SIZE(units), ret_ms);
 }
 
+char *text_count(uint64_t count, const char *one, const char *many) {
+    return text_format("%llu %s", (unsigned long long)count, count == 1 ? one : many);
+}
+
 char *text_size(uint64_t bytes) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double value = (double)bytes;

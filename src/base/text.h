@@ -27,6 +27,8 @@ bool text_parse_size(const char *text, uint64_t *ret_bytes);
 bool text_parse_duration(const char *text, uint64_t *ret_ms);
 /* "3.2 GiB", "812 KiB": for messages. Caller frees. */
 char *text_size(uint64_t bytes);
+/* "1 index", "2 indexes"; caller frees. */
+char *text_count(uint64_t count, const char *one, const char *many);
 
 /* An id or name that clients bring: [A-Za-z0-9][A-Za-z0-9._-]{0,127} (API). */
 bool text_is_name(const char *text);

@@ -130,6 +130,27 @@ static char *write_real(double real) {
     return real > -10 && real < 10 ? text_format("%.4f", real) : text_format("%.1f", real);
 }
 
+static bool is_of_texts(yyjson_val *array) {
+    size_t index, maximum;
+    yyjson_val *item;
+    yyjson_arr_foreach(array, index, maximum, item)
+        if (!yyjson_is_str(item)) return false;
+    return true;
+}
+
+/* "a,b", or "none"; caller frees. */
+static char *join_texts(yyjson_val *array) {
+    size_t index, maximum;
+    yyjson_val *item;
+    char *joined = text_copy(yyjson_arr_size(array) ? "" : "none");
+    yyjson_arr_foreach(array, index, maximum, item) {
+        char *longer = text_format("%s%s%s", joined, index ? "," : "", yyjson_get_str(item));
+        free(joined);
+        joined = longer;
+    }
+    return joined;
+}
+
 /* The value at a dotted path as text, "-" when there is none; caller frees. */
 static char *cell(yyjson_val *object, const char *path) {
     for (const char *at = path; object; at += 1) {
@@ -142,6 +163,7 @@ static char *cell(yyjson_val *object, const char *path) {
     if (yyjson_is_real(object) || (yyjson_is_num(object) && text_equal(path, "score")))
         return write_real(yyjson_get_num(object));
     if (text_ends_with(path, "_bytes")) return text_size(yyjson_get_uint(object));
+    if (yyjson_is_arr(object) && is_of_texts(object)) return join_texts(object);
     return yyjson_is_str(object) ? text_copy(yyjson_get_str(object)) : json_write_value(object, NULL);
 }
 

@@ -111,10 +111,12 @@ static int print_summary(const struct cli *cli, const char *verb, struct state_s
         print_summary_json(summary);
     } else {
         _cleanup_free_ char *size = text_size(summary->size_bytes);
-        printf("%s %s: %s; %zu collections with %llu documents, %zu packages%s\n", verb, summary->folder, size,
-               summary->collections, (unsigned long long)summary->documents, summary->packages,
-               summary->with_packages ? "" : " (their files are not in the backup)");
-        if (summary->fetched) printf("%zu packages were fetched again\n", summary->fetched);
+        _cleanup_free_ char *collections = text_count(summary->collections, "collection", "collections");
+        _cleanup_free_ char *documents = text_count(summary->documents, "document", "documents");
+        _cleanup_free_ char *packages = text_count(summary->packages, "package", "packages");
+        printf("%s %s: %s; %s with %s, %s%s\n", verb, summary->folder, size, collections, documents, packages,
+               summary->with_packages ? "" : " (files not in the backup)");
+        if (summary->fetched) printf("packages that were fetched again: %zu\n", summary->fetched);
     }
     for (size_t i = 0; i < summary->missing_count; i++)
         fprintf(stderr, "slipway %s: %s\n", cli->command->name, summary->missing[i]);
@@ -194,9 +196,13 @@ static void print_report(const struct settings *settings, const struct state_rep
         printf("%-5s  %s: %s; %s\n", name_of(finding->gravity), finding->subject, finding->what, finding->advice);
     }
     size_t faults = state_report_faults(report);
-    printf("%s (%s): %zu databases, %zu packages, %zu indexes; %zu faults, %zu notes\n", settings->state,
-           report->is_running ? "in use by a service" : "not in use", report->databases, report->packages,
-           report->indexes, faults, report->count - faults);
+    _cleanup_free_ char *databases = text_count(report->databases, "database", "databases");
+    _cleanup_free_ char *packages = text_count(report->packages, "package", "packages");
+    _cleanup_free_ char *indexes = text_count(report->indexes, "index", "indexes");
+    _cleanup_free_ char *found = text_count(faults, "fault", "faults");
+    _cleanup_free_ char *notes = text_count(report->count - faults, "note", "notes");
+    printf("%s (%s): %s, %s, %s; %s, %s\n", settings->state, report->is_running ? "in use by a service" : "not in use",
+           databases, packages, indexes, found, notes);
 }
 
 int cli_check(struct cli *cli) {

@@ -103,6 +103,10 @@ static void fill_rates(char **cells, const struct top_rates *rates, const struct
 
 /* ---- the parts of the page ---- */
 
+static char *count_of(yyjson_doc *list, const char *one, const char *many) {
+    return text_count(yyjson_arr_size(yyjson_doc_get_root(list)), one, many);
+}
+
 static void put_head(struct page *page, const struct top_look *look) {
     yyjson_val *processes = yyjson_doc_get_root(look->processes), *process;
     size_t index, maximum, runners = 0;
@@ -112,11 +116,13 @@ static void put_head(struct page *page, const struct top_look *look) {
         runners += text_equal(field(process, "role"), "runner");
     }
     _cleanup_free_ char *size = text_size(memory);
+    _cleanup_free_ char *deployments = count_of(look->deployments, "deployment", "deployments");
+    _cleanup_free_ char *collections = count_of(look->collections, "collection", "collections");
+    _cleanup_free_ char *tasks = count_of(look->tasks, "task", "tasks");
+    _cleanup_free_ char *all = count_of(look->processes, "process", "processes");
+    _cleanup_free_ char *of_them = text_count(runners, "runner", "runners");
     _cleanup_free_ char *line =
-        text_format("%zu deployments, %zu collections, %zu tasks; %zu processes (%zu runners) of %s",
-                    yyjson_arr_size(yyjson_doc_get_root(look->deployments)),
-                    yyjson_arr_size(yyjson_doc_get_root(look->collections)),
-                    yyjson_arr_size(yyjson_doc_get_root(look->tasks)), yyjson_arr_size(processes), runners, size);
+        text_format("%s, %s, %s; %s (%s) of %s", deployments, collections, tasks, all, of_them, size);
     put_line(page, line);
 }
 

@@ -42,7 +42,7 @@ def test_one_page_tells_what_happens(slipway, models):
         page = top_once(slipway, "--once")
     assert "\033" not in page
     found = rows(page)
-    assert page.startswith("2 deployments, 1 collections, ")
+    assert page.startswith("2 deployments, 1 collection, ")
     one = re.match(r"one +active +1/1 +([\d.]+) +([\d.]+ ms) +([\d.]+ ms) +\d+ +0\.0 +[\d.]+ MiB", found["one"])
     assert one and float(one[1]) > 1, found["one"]
     assert re.match(r"encoder +active +1/1 +[\d.]+ ", found["encoder"])
