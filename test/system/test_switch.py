@@ -153,8 +153,8 @@ def test_X5_the_pair_changes_while_the_controller_is_dead(service, notes):
         with service.pauses.at("flip_recorded") as point:
             task = notes.begin_reindex("destination", delete_source=False)
             point.reached()
-            service.kill("controller")
-            with service.pauses.at("controller_starts") as start:
+            with service.pauses.at("controller_starts") as start:  # before the kill: the next one comes at once
+                service.kill("controller")
                 start.reached()
                 point.release()
                 eventually(lambda: notes.search("cat", limit=1)["encoder"]["deployment"] == "destination")
