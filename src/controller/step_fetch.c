@@ -123,15 +123,15 @@ static int use_known(struct step_run *run, const struct registry_resolution *res
     return result;
 }
 
-/* What was fetched is what the fingerprint names when the source still has it afterwards. */
+/* What was fetched is what the fingerprint names when the source still has it afterwards. A source that cannot be
+ * looked at again was fetched all the same: only nothing is known of it. */
 static int keep_fingerprint(struct step_run *run, const struct registry_ops *registry,
                             const struct registry_context *context, const char *uri,
                             const struct registry_resolution *before, struct step_state *state,
                             struct error **ret_error) {
     if (!before->fingerprint) return 0;
     __attribute__((cleanup(registry_resolution_clear))) struct registry_resolution after = {0};
-    int result = registry->resolve(context, uri, &after, ret_error);
-    if (result < 0) return result;
+    if (registry->resolve(context, uri, &after, NULL) < 0) return 0;
     if (!text_equal(before->fingerprint, after.fingerprint)) return 0;
     state->fingerprint = text_copy(before->fingerprint);
     return record(run, state, NULL, ret_error);
