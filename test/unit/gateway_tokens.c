@@ -95,10 +95,10 @@ static int close_fixture(void **state) {
     return 0;
 }
 
-/* limits: deployments and collections as JSON, NULL: none. The token is "secret-<name>". */
 /* As the controller says it with each change of tokens. */
 #define CHANGED "UPDATE routing SET tokens_generation = tokens_generation + 1"
 
+/* limits: deployments and collections as JSON, NULL: none. The token is "secret-<name>". */
 static void add_token(struct fixture *fixture, const char *name, const char *role, const char *deployments,
                       const char *collections, int64_t rate_milli, int64_t burst) {
     char id[37], digest[DIGEST_HEX_SIZE];
