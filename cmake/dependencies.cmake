@@ -27,6 +27,7 @@ slipway_pkgconfig_dependency(crypto libcrypto)
 slipway_pkgconfig_dependency(ssl libssl)
 slipway_pkgconfig_dependency(archive libarchive)
 slipway_pkgconfig_dependency(utf8proc libutf8proc)
+slipway_pkgconfig_dependency(yaml yaml-0.1)
 slipway_pkgconfig_dependency(seccomp libseccomp)
 slipway_pkgconfig_dependency(inih inih)
 

@@ -43,15 +43,12 @@ static int record_revision(struct store_transaction *tx, struct step_run *run, c
                            struct error **ret_error) {
     const struct task *task = &run->task;
     _cleanup_free_ char *package_uri = text_format("package:sha256:%s", state->digest);
-    /* A file may change under its path; the package does not. */
-    bool is_exact =
-        state->resolved_uri && strstr(state->resolved_uri, "://") && !text_starts_with(state->resolved_uri, "file:");
     _cleanup_free_ char *holder = text_format("revision:%s/%lld", task->deployment_id, (long long)task->revision);
     _cleanup_free_ char *task_holder = text_format("task:%s", task->id);
     int result = store_run(
         tx, NULL, ret_error,
         "UPDATE revisions SET package_digest = ?, resolved_uri = ? WHERE deployment_id = ? AND number = ?", "ttti",
-        state->digest, is_exact ? state->resolved_uri : package_uri, task->deployment_id, task->revision);
+        state->digest, state->resolved_uri ? state->resolved_uri : package_uri, task->deployment_id, task->revision);
     if (result < 0 || (result = pin_package(tx, state->digest, holder, task->id, ret_error)) < 0) return result;
     return pin_release(tx, task_holder, ret_error);
 }

@@ -43,3 +43,37 @@ void registry_set_fingerprint(struct registry_resolution *resolution);
 
 int registry_file_fetch(const struct registry_context *context, const struct registry_resolution *resolution,
                         const char *folder, struct error **ret_error);
+
+/* ---- what every registry does with what it found (registry_resolution.c) ---- */
+
+struct transfer;
+struct transfer_config;
+struct transfer_file;
+
+/* Adds a file. All of it came from outside: CONFIGURATION unless the path is plain, relative, without "." and "..", not
+ * too long or deep, and the ceilings of files and bytes (REGISTRY_SIZE_UNKNOWN counts as none) are kept. Copies. */
+int registry_resolution_add(const struct registry_context *context, struct registry_resolution *resolution,
+                            const char *path, uint64_t size_bytes, const char *sha256, const char *identity,
+                            const char *source, struct error **ret_error);
+/* When all are there: sorts, refuses a name that stands twice, names that differ in case only, and a file that is also
+ * a folder; sets the fingerprint. MODEL_REGISTRY when there is no file. `what` names the model in errors. */
+int registry_resolution_finish(struct registry_resolution *resolution, const char *what, struct error **ret_error);
+/* What the context asks of transfers; hosts and ca_file are the caller's to set. */
+void registry_transfer_config(const struct registry_context *context, struct transfer_config *ret_config);
+/* Fetches all files: `describe` fills in URL, headers, credentials and validator of each (path, size and digest are set
+ * already); what it allocates for that lives in `state`, the caller's. Sizes and digests are verified. */
+int registry_download(const struct registry_context *context, struct transfer *transfer,
+                      const struct registry_resolution *resolution, const char *folder,
+                      int (*describe)(void *state, const struct registry_file *file, struct transfer_file *ret_file,
+                                      struct error **ret_error),
+                      void *state, struct error **ret_error);
+
+/* ---- archives (registry_archive.c) ---- */
+
+/* tar, tar.gz, tar.zst and zip, by name ("model.tar.gz") or by their first bytes. */
+bool registry_is_archive(const char *name);
+/* Unpacks the file `archive` of `folder` into `folder` and removes it. Plain files and folders only: links, devices,
+ * absolute names, "..", names that clash, and more files or bytes than the context allows are CONFIGURATION errors, a
+ * broken archive MODEL_REGISTRY. When all lies in one folder, that folder is the model. */
+int registry_unpack(const struct registry_context *context, const char *folder, const char *archive,
+                    struct error **ret_error);

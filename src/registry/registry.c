@@ -53,10 +53,12 @@ void registry_resolution_clear(struct registry_resolution *resolution) {
         free(resolution->files[i].path);
         free(resolution->files[i].sha256);
         free(resolution->files[i].identity);
+        free(resolution->files[i].source);
     }
     free(resolution->files);
     free(resolution->resolved_uri);
     free(resolution->location);
+    free(resolution->facts_json);
     free(resolution->fingerprint);
     *resolution = (struct registry_resolution){0};
 }

@@ -198,7 +198,7 @@ static int file_resolve(const struct registry_context *context, const char *uri,
     struct stat status;
     if (found < 0 || fstat(found, &status) < 0) return registry_fail_source(ret_error, errno, real);
 
-    struct registry_resolution resolution = {.resolved_uri = text_copy(uri), .location = text_copy(real)};
+    struct registry_resolution resolution = {.location = text_copy(real)};
     struct walk walk = {.context = context, .resolution = &resolution, .base = real};
     result = S_ISDIR(status.st_mode) ? resolve_folder(&walk, ret_error) : resolve_file(&walk, path, &status, ret_error);
     if (result < 0) {

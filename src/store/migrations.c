@@ -17,9 +17,12 @@ static const char *const steps[] = {
 /* schema_003.inc */
 #include "store/schema_003.inc"
     ,
+/* schema_004.inc */
+#include "store/schema_004.inc"
+    ,
 };
 
-static const int64_t readers[ARRAY_SIZE(steps)] = {1, 2, 2}; /* 2 → 3 only adds */
+static const int64_t readers[ARRAY_SIZE(steps)] = {1, 2, 2, 2}; /* 2 → 3 and 3 → 4 only add */
 
 const struct store_schema control_schema = {
     .maker = "the controller", .steps = steps, .count = ARRAY_SIZE(steps), .readers = readers};
