@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import conformance  # noqa: E402
+from registry_beds import *  # noqa: E402, F403
 from slipway import Slipway  # noqa: E402
 
 services_key = pytest.StashKey()
