@@ -14,7 +14,6 @@ class Bed:
     name = None
     root = None  # a folder that model URIs may point into
     address = None  # (host, port) of the server
-    knows_digests = False  # the source tells digests of files or of the whole
     knows_identity = True  # it tells what would be another if the bytes were
     pins = True  # it has names that cannot change
 

@@ -10,6 +10,7 @@ import pytest
 from registry_bed import Bed
 
 NAMES = ["file"]
+DIGESTED = []  # those of them whose source tells digests: of the files, or of the whole
 
 
 class FileBed(Bed):
