@@ -5,7 +5,7 @@
 
 #include "base/memory.h"
 #include "base/text.h"
-#include "runner/runner_number-internal.h"
+#include "base/number.h"
 #include "runner/runner_service-internal.h"
 
 /* ---- request ------------------------------------------------------------------ */

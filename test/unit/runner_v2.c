@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "runner/runner_number-internal.h"
+#include "base/number.h"
 #include "runner/runner_v2-internal.h"
 
 static struct v2_request parse_well(const char *body) {

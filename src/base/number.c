@@ -1,4 +1,4 @@
-#include "runner/runner_number-internal.h"
+#include "base/number.h"
 
 #include <math.h>
 #include <stdbool.h>
