@@ -86,6 +86,11 @@ def pytest_runtest_call(item):
         outcome.force_exception(AssertionError("not as /openapi.json says:\n" + "\n".join(found[:10])))
 
 
+def pytest_testnodedown(node):
+    """A worker of pytest-xdist has ended: what it saw counts."""
+    conformance.visited.update(getattr(node, "workeroutput", {}).get("visited", ()))
+
+
 def ran_whole(session):
     """Whether nothing of the folder was left out."""
     here = Path(__file__).parent
@@ -95,6 +100,9 @@ def ran_whole(session):
 
 
 def pytest_sessionfinish(session, exitstatus):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["visited"] = sorted(conformance.visited)
+        return
     if not conformance.visited:
         return
     session.config.stash[missing_key] = missing = conformance.description().operations() - conformance.visited
@@ -103,7 +111,7 @@ def pytest_sessionfinish(session, exitstatus):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if not conformance.visited:
+    if missing_key not in config.stash:
         return
     missing = sorted(config.stash[missing_key])
     words = f"{len(conformance.visited)} operations of /openapi.json were seen to succeed, {len(missing)} were not"
