@@ -11,6 +11,15 @@
 
 #define OCI_MANIFEST_MAXIMUM (4u << 20) /* bytes */
 
+#define OCI_TYPE_MANIFEST "application/vnd.oci.image.manifest.v1+json"
+#define OCI_TYPE_INDEX "application/vnd.oci.image.index.v1+json"
+#define OCI_TYPE_CONFIG "application/vnd.oci.image.config.v1+json"
+#define OCI_TYPE_LAYER "application/vnd.oci.image.layer.v1.tar"
+#define OCI_TYPE_DOCKER_MANIFEST "application/vnd.docker.distribution.manifest.v2+json"
+#define OCI_TYPE_DOCKER_LIST "application/vnd.docker.distribution.manifest.list.v2+json"
+#define OCI_TYPE_DOCKER_CONFIG "application/vnd.docker.container.image.v1+json"
+#define OCI_TYPE_DOCKER_LAYER "application/vnd.docker.image.rootfs.diff.tar"
+
 struct oci_reference {
     char *registry; /* "ghcr.io", "localhost:5000" */
     char *repository; /* "models/minilm" */
@@ -27,7 +36,8 @@ struct oci_config {
     const char *registry; /* host[:port] */
     bool plain_http; /* http instead of https */
     const char *username, *password; /* or NULL */
-    const char *token; /* an identity or bearer token; NULL: none */
+    const char *token; /* sent as it is, as a bearer token; or NULL */
+    const char *identity_token; /* changed for bearer tokens at the realm (OAuth 2.0's refresh token); or NULL */
     struct transfer_config transfer; /* hosts: where blobs may be redirected to; the registry is added */
 };
 struct oci;
@@ -54,6 +64,10 @@ int oci_get_blob(struct oci *oci, const char *repository, const char *digest, si
 int oci_describe_blob(struct oci *oci, const char *repository, const char *digest, uint64_t size_bytes,
                       struct transfer_file *ret_file, char **ret_url, struct error **ret_error);
 
+/* Whether the error of a download may come from a token that has expired since the blob was described: then describing
+ * it again helps. */
+bool oci_token_has_expired(const struct oci *oci, const char *repository);
+
 /* 1: it is there; 0: it is not. */
 int oci_has_blob(struct oci *oci, const char *repository, const char *digest, struct error **ret_error);
 /* 1: mounted from the other repository of this registry without a copy; 0: the registry would not. */
@@ -69,3 +83,7 @@ int oci_push_blob(struct oci *oci, const char *repository, const char *digest, u
  * up. */
 int oci_push_manifest(struct oci *oci, const char *repository, const char *tag, const char *bytes, size_t size,
                       const char *media_type, char ret_digest[72], struct error **ret_error);
+/* What refers to the manifest of this digest: an index of it, from the referrers API or from the fallback tag; an empty
+ * one when there is neither. */
+int oci_get_referrers(struct oci *oci, const char *repository, const char *digest, struct oci_manifest *ret_index,
+                      struct error **ret_error);
