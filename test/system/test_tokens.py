@@ -385,7 +385,8 @@ def test_a_gateway_that_does_not_take_a_revocation_up_is_told(guarded):
         assert "revoked_at" in answer and "still lets the token in" in answer["detail"]
         again = inside.delete("/v1/tokens/late").json()
     assert again == {name: value for name, value in answer.items() if name != "detail"}
-    assert httpx.get(f"{guarded.url}/v2", headers=bearer(token)).status_code == 401
+    # On a busy machine the gateway that slept has been replaced by now (R3), and the next one is on its way.
+    eventually(lambda: httpx.get(f"{guarded.url}/v2", headers=bearer(token)).status_code == 401)
 
 
 def test_a_token_is_kept_nowhere(make_slipway):
