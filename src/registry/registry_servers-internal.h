@@ -1,5 +1,5 @@
-/* What the files of the configured servers share: registry_servers.c reads the file, registry_servers_check.c holds what
- * is good in it, registry_servers_environment.c what the environment adds, registry_servers_find.c who asks. */
+/* What the files of the configured servers share: registry_servers.c reads the file, registry_servers_check.c holds
+ * what is good in it, registry_servers_environment.c what the environment adds, registry_servers_find.c who asks. */
 #pragma once
 #include "registry/registry_servers.h"
 

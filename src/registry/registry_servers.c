@@ -1,7 +1,7 @@
-/* The registries file: a line is a section ("[s3 lake]"), "key = value", a comment or nothing. It is read as the settings
- * file is (base/settings.c), line by line, since values are secrets and long lists. What stands in a line that is wrong
- * may be a secret that was put in the wrong place: errors name keys that look like keys, and never a value of one that
- * may hold a secret. What must hold within a server is registry_servers_check.c's.
+/* The registries file: a line is a section ("[s3 lake]"), "key = value", a comment or nothing. It is read as the
+ * settings file is (base/settings.c), line by line, since values are secrets and long lists. What stands in a line that
+ * is wrong may be a secret that was put in the wrong place: errors name keys that look like keys, and never a value of
+ * one that may hold a secret. What must hold within a server is registry_servers_check.c's.
  */
 #include "registry/registry_servers.h"
 
@@ -29,7 +29,8 @@ static const struct key {
     enum form form;
     size_t offset; /* in struct registry_server */
 } keys[] = {
-#define KEY(name, kinds, form, field) {name, kinds, FORM_##form, offsetof(struct registry_server, field)}
+#define KEY(name, kinds, form, field)                                                                                  \
+    { name, kinds, FORM_##form, offsetof(struct registry_server, field) }
     KEY("url", MLFLOW, URL, url),
     KEY("endpoint", S3, URL, url),
     KEY("hosts", HTTP | OCI, LIST, hosts),
@@ -162,8 +163,7 @@ static int read_key(struct reading *reading, char *line, struct error **ret_erro
 
 static int parse_section(char *line, enum registry_kind *ret_kind, const char **ret_name, struct error **ret_error) {
     size_t length = strlen(line);
-    if (line[length - 1] != ']')
-        return error_set(ret_error, ERROR_CONFIGURATION, "the section does not end with ]");
+    if (line[length - 1] != ']') return error_set(ret_error, ERROR_CONFIGURATION, "the section does not end with ]");
     line[length - 1] = 0;
     char *word = trim(line + 1);
     size_t size = strcspn(word, " \t");

@@ -85,8 +85,8 @@ const struct registry_server *registry_server_for(const struct registry_servers 
                                                   const char *host_or_bucket) {
     if (!servers) return NULL;
     if (kind == REGISTRY_S3) return find_by_bucket(servers, host_or_bucket);
-    _cleanup_free_ char *url = strstr(host_or_bucket, "://") ? text_copy(host_or_bucket)
-                                                             : text_format("https://%s/", host_or_bucket);
+    _cleanup_free_ char *url =
+        strstr(host_or_bucket, "://") ? text_copy(host_or_bucket) : text_format("https://%s/", host_or_bucket);
     for (size_t i = 0; i < servers->count; i++) {
         const struct registry_server *server = &servers->list[i];
         size_t count = 0;

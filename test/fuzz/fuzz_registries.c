@@ -10,7 +10,8 @@
 
 static void check_server(const struct registry_servers *servers, const struct registry_server *server) {
     if (registry_server_named(servers, server->kind, server->name) != server) abort();
-    if (server->kind == REGISTRY_MLFLOW && (!server->url || strchr(server->url, '@') || strchr(server->url, '?'))) abort();
+    if (server->kind == REGISTRY_MLFLOW && (!server->url || strchr(server->url, '@') || strchr(server->url, '?')))
+        abort();
     if ((server->kind == REGISTRY_HTTP || server->kind == REGISTRY_OCI) && !server->hosts[0]) abort();
     for (char **host = server->hosts; host && *host; host++) {
         const struct registry_server *found = registry_server_for(servers, server->kind, *host);

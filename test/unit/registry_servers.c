@@ -108,11 +108,13 @@ static void a_fault_names_the_file_the_line_and_what_would_be_right(void **state
         {"[oci a]\nhosts = [::1\n", "hosts: entry 1 is not a host"},
         {"[oci a]\nhosts = b:0\n", "hosts: entry 1 is not a host"},
         {"[oci a]\nhosts = b\nplain_http = maybe\n", "line 3: plain_http is neither true nor false"},
-        {"[oci a]\nhosts = b\npassword_file = secret\n", "line 3: password_file: give the file's path from the root on"},
+        {"[oci a]\nhosts = b\npassword_file = secret\n",
+         "line 3: password_file: give the file's path from the root on"},
         {"[oci a]\nhosts = b\nusername = u\n", "section [oci a]: username is given without password"},
         {"[oci a]\nhosts = b\npassword = hunter2\n", "section [oci a]: password is given without username"},
         {"[oci a]\nhosts = b\nusername = u\npassword = hunter2\npassword_file = /x\n", "password_file are both given"},
-        {"[oci a]\nhosts = b\nusername = u\npassword = hunter2\ntoken = hunter2\n", "username and token are both given"},
+        {"[oci a]\nhosts = b\nusername = u\npassword = hunter2\ntoken = hunter2\n",
+         "username and token are both given"},
         {"[oci a]\nhosts = b\n[oci c]\nhosts = d B\n", "line 3: section [oci c]: the host B is in [oci a] too"},
         {"[s3 a]\nbuckets = b\n[s3 c]\nbuckets = b\n", "line 3: section [s3 c]: the bucket b is in [s3 a] too"},
         {"[s3]\n[s3 c]\n", "line 2: section [s3 c]: neither this nor [s3] names its buckets"},
@@ -137,10 +139,14 @@ static void a_secret_in_the_wrong_place_is_not_shown(void **state) {
     (void)state;
     static const char *const cases[] = {
         "[mlflow]\nurl = http://a\nHunter2==\n", /* a secret of two lines */
-        "[mlflow]\nurl = http://a\nHunter2\n",    "[Hunter2]\n",
-        "[mlflow]\nurl = http://a\npassword Hunter2\n", "[mlflow Hunter2/x]\n",
-        "[mlflow]\nurl = Hunter2\n",              "[oci a]\nhosts = Hunter2@b\n",
-        "[oci a]\nhosts = b\nca_file = Hunter2\n", "[oci a]\nhosts = b\nplain_http = Hunter2\n",
+        "[mlflow]\nurl = http://a\nHunter2\n",
+        "[Hunter2]\n",
+        "[mlflow]\nurl = http://a\npassword Hunter2\n",
+        "[mlflow Hunter2/x]\n",
+        "[mlflow]\nurl = Hunter2\n",
+        "[oci a]\nhosts = Hunter2@b\n",
+        "[oci a]\nhosts = b\nca_file = Hunter2\n",
+        "[oci a]\nhosts = b\nplain_http = Hunter2\n",
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct registry_servers *servers = NULL;
@@ -155,7 +161,8 @@ static void the_number_of_servers_and_hosts_has_a_ceiling(void **state) {
     (void)state;
     char text[40000] = "";
     size_t size = 0;
-    for (int i = 0; i <= 1000; i++) size += (size_t)snprintf(text + size, sizeof text - size, "[s3 n%d]\nbuckets=b%d\n", i, i);
+    for (int i = 0; i <= 1000; i++)
+        size += (size_t)snprintf(text + size, sizeof text - size, "[s3 n%d]\nbuckets=b%d\n", i, i);
     struct registry_servers *servers = NULL;
     _cleanup_error_ struct error *error = NULL;
     assert_int_equal(read_text(text, nothing, &servers, &error), -(int)ERROR_CONFIGURATION);
@@ -223,7 +230,8 @@ static void the_file_comes_before_the_environment_whose_secrets_do_not_reach_its
     (void)state;
     char *const environment[] = {"MLFLOW_TRACKING_URI=https://b.example.com", "MLFLOW_TRACKING_PASSWORD=hunter2",
                                  "MLFLOW_TRACKING_USERNAME=anna", "AWS_PROFILE=work", NULL};
-    struct registry_servers *servers = must_read("[mlflow]\nurl = http://a.example.com\n[s3]\nregion = x\n", environment);
+    struct registry_servers *servers =
+        must_read("[mlflow]\nurl = http://a.example.com\n[s3]\nregion = x\n", environment);
     assert_int_equal(servers->count, 2);
     const struct registry_server *tracking = registry_server_named(servers, REGISTRY_MLFLOW, "");
     assert_string_equal(tracking->url, "http://a.example.com");
@@ -287,7 +295,8 @@ static void a_secret_is_read_from_its_file_each_time(void **state) {
         const char *bytes;
         size_t size;
         const char *expected;
-    } broken[] = {{"\nx", 2, "is empty"}, {"", 0, "is empty"}, {"hunter2\0x", 9, "not plain"}, {"hunter2\x01", 8, "not plain"}};
+    } broken[] = {
+        {"\nx", 2, "is empty"}, {"", 0, "is empty"}, {"hunter2\0x", 9, "not plain"}, {"hunter2\x01", 8, "not plain"}};
     for (size_t i = 0; i < ARRAY_SIZE(broken); i++) {
         _cleanup_error_ struct error *error = NULL;
         assert_int_equal(fs_write_file(path, broken[i].bytes, broken[i].size, NULL), 0);
