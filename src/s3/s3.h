@@ -11,14 +11,18 @@
 struct s3_config {
     const char *endpoint; /* "http://127.0.0.1:9000"; NULL: https://s3.<region>.amazonaws.com */
     const char *region; /* NULL: us-east-1 */
-    bool path_style; /* http://endpoint/bucket/key instead of http://bucket.endpoint/key */
+    /* http://endpoint/bucket/key instead of http://bucket.endpoint/key. Also done without asking where the endpoint is
+     * an address, or the bucket's name is none for DNS or for the endpoint's certificate. */
+    bool path_style;
     const char *access_key_id, *secret_access_key, *session_token; /* NULL, NULL: unsigned requests */
     struct transfer_config transfer; /* its hosts are set by s3_open() */
 };
 struct s3;
+/* Copies the config with its strings. */
 int s3_open(const struct s3_config *config, struct s3 **ret_s3, struct error **ret_error);
 void s3_close(struct s3 *s3);
 struct transfer *s3_transfer(struct s3 *s3); /* borrowed */
+const char *s3_host(const struct s3 *s3); /* of the endpoint, with its port; borrowed */
 
 struct s3_object {
     char *key, *etag, *version_id; /* etag with its quotes; version_id NULL where the bucket keeps none */
