@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/api.h"
+#include "controller/registries.h"
 
 #define IDEMPOTENCY_KEY_MAXIMUM 255
 
@@ -78,9 +79,10 @@ int api_deployment_create(struct api_call *call, struct error **ret_error) {
     _cleanup_task_ struct task task = {0};
     yyjson_val *root = NULL;
     char digest[DIGEST_HEX_SIZE];
+    const struct registry_context registry = registries_context(call->controller);
     int result = api_check_parameters(call, 0, ret_error);
     if (result < 0 || (result = parse_body(call, &body, &root, ret_error)) < 0 ||
-        (result = request_parse(root, "", REQUEST_WHOLE, &call->controller->registry, &request, ret_error)) < 0)
+        (result = request_parse(root, "", REQUEST_WHOLE, &registry, &request, ret_error)) < 0)
         return result;
     if (call->idempotency_key && (!*call->idempotency_key || strlen(call->idempotency_key) > IDEMPOTENCY_KEY_MAXIMUM))
         return error_set(ret_error, ERROR_CONFIGURATION, "Idempotency-Key must have 1 to %d characters",
@@ -185,9 +187,9 @@ int api_deployment_update(struct api_call *call, struct error **ret_error) {
     _cleanup_deployment_ struct deployment deployment = {0};
     _cleanup_task_ struct task task = {0};
     yyjson_val *root = NULL;
+    const struct registry_context registry = registries_context(call->controller);
     int result = parse_body(call, &body, &root, ret_error);
-    if (result < 0 ||
-        (result = request_parse(root, "", REQUEST_WHOLE, &call->controller->registry, &request, ret_error)) < 0 ||
+    if (result < 0 || (result = request_parse(root, "", REQUEST_WHOLE, &registry, &request, ret_error)) < 0 ||
         (result = begin_change(call, &tx, &deployment, ret_error)) < 0 ||
         (result = operation_update(call->controller, tx, &deployment, &request, &task, ret_error)) < 0)
         return result;

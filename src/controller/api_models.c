@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "controller/api.h"
 #include "controller/collections.h"
+#include "controller/registries.h"
 
 struct model_call {
     const char *model_id, *task_id, *parent_id, *reason; /* borrowed from the body */
@@ -124,7 +125,10 @@ static int deploy_new(struct api_call *call, struct store_transaction *tx, const
                       struct error **ret_error) {
     const struct operation_origin origin = {.task_id = model->task_id, .parent_id = model->parent_id};
     _cleanup_task_ struct task task = {0};
-    if (!request->model_uri) request->model_uri = request_default_uri(&call->controller->registry, model->model_id);
+    const struct registry_context registry = registries_context(call->controller);
+    if (!request->model_uri)
+        request->model_uri =
+            request_default_uri(&registry, call->controller->settings->default_registry, model->model_id);
     int result = failed ? operation_deploy_again(call->controller, tx, failed, request, &origin, &task, ret_error)
                         : operation_create(call->controller, tx, request, &origin, &task, ret_error);
     if (result >= 0) *ret_task_id = TAKE(task.id);
@@ -173,11 +177,11 @@ int api_model_deploy(struct api_call *call, struct error **ret_error) {
     _cleanup_free_ char *task_id = NULL;
     struct model_call model = {0};
     yyjson_val *root = NULL;
+    const struct registry_context registry = registries_context(call->controller);
     int result = api_check_parameters(call, 0, ret_error);
     if (result < 0 || (result = json_parse_object(call->body, call->body_size, &body, &root, ret_error)) < 0 ||
         (result = parse_deploy(root, &model, ret_error)) < 0 ||
-        (result = request_parse(model.config, "config", REQUEST_MODEL_CONFIG, &call->controller->registry, &request,
-                                ret_error)) < 0)
+        (result = request_parse(model.config, "config", REQUEST_MODEL_CONFIG, &registry, &request, ret_error)) < 0)
         return result;
     request.name = text_copy(model.model_id);
     if ((result = store_begin(call->controller->store, &tx, ret_error)) < 0 ||

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/api.h"
+#include "controller/registries.h"
 #include "controller/request_collection.h"
 
 #define ITEMS_SHOWN 1000
@@ -149,7 +150,8 @@ static char *request_for(const struct controller *controller, const char *model_
     yyjson_mut_val *root = yyjson_mut_obj(document);
     yyjson_mut_doc_set_root(document, root);
     ret_request->name = text_copy(model_id);
-    ret_request->model_uri = request_default_uri(&controller->registry, model_id);
+    const struct registry_context registry = registries_context(controller);
+    ret_request->model_uri = request_default_uri(&registry, controller->settings->default_registry, model_id);
     json_add_text(document, root, "deployment_name", model_id);
     json_add_text(document, root, "model_uri", ret_request->model_uri);
     json_add_json(document, root, "deployment_target_config", "{\"type\":\"api_service\"}");

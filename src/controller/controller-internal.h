@@ -40,6 +40,7 @@ enum task_status {
 struct engine;
 struct indexer_link;
 struct outbox;
+struct registries;
 struct replicas;
 struct routing;
 struct api;
@@ -52,7 +53,8 @@ struct controller {
     struct package_store *package_store;
     const struct target_ops *target_ops;
     struct target *target;
-    struct registry_context registry; /* roots and ceilings; `canceled` and progress are set by each user in a copy */
+    struct registry_context registry; /* roots; what is in force with the servers: registries_context() */
+    struct registries *registries; /* registries.h */
     struct replicas *replicas;
     struct routing *routing;
     struct engine *engine;

@@ -17,13 +17,13 @@
 #include "base/pause.h"
 #include "base/text.h"
 #include "controller/collections.h"
+#include "controller/registries.h"
 #include "slipway_version.h"
 #include "wire/role.h"
 #include "wire/wire.h"
 
 #define RETENTION_MS (60ull * 60 * 1000)
 #define LOCK_WAIT_MS 10000 /* a controller that was killed is reaped by then */
-#define MODEL_FILES_MAXIMUM 10000
 
 struct outgoing {
     char *bytes;
@@ -38,14 +38,14 @@ struct process {
     uv_async_t outbox_woken;
     uv_timer_t retention;
     uv_signal_t terminate;
-    uv_work_t start_work, retention_work;
+    uv_work_t start_work, retention_work, registries_work;
     pthread_mutex_t outbox_mutex;
     struct outgoing *outbox, **outbox_end;
     char *roots[64];
     size_t root_count;
     struct error *start_error;
     int lock, status;
-    bool ending, started, retaining;
+    bool ending, started, retaining, rereading, reread_again;
 };
 
 static struct process *process_of(struct controller *controller) {
@@ -126,6 +126,7 @@ static void announce_routes(uint64_t generation, void *context) {
 /* ---- hearing ---- */
 
 static void begin_start(struct process *process);
+static void begin_reread(struct process *process);
 
 static void take_target_event(struct process *process, const struct target_event *event) {
     replicas_take_event(process->controller.replicas, event);
@@ -150,6 +151,7 @@ static void take_message(struct process *process, const struct wire_message *mes
         routing_gateway_uses(controller->routing, message->routes_used.gateway_id, message->routes_used.generation,
                              message->routes_used.lowest);
         break;
+    case WIRE_registries_changed: begin_reread(process); break;
     case WIRE_collection_events: outbox_note(controller->outbox, message->collection_events.collection_id); break;
     default:
         if (controller->api && api_take_message(controller->api, message)) break;
@@ -240,6 +242,29 @@ static void begin_start(struct process *process) {
     uv_queue_work(process->controller.loop, &process->start_work, run_start, after_start);
 }
 
+/* ---- the registries file ---- */
+
+static void run_reread(uv_work_t *work) {
+    registries_read_again(((struct process *)work->data)->controller.registries);
+}
+
+static void after_reread(uv_work_t *work, int status) {
+    struct process *process = work->data;
+    (void)status;
+    process->rereading = false;
+    if (process->reread_again && !process->ending) begin_reread(process);
+}
+
+/* Asked once more while it is being read, it is read once more: the change may have come behind the reading. */
+static void begin_reread(struct process *process) {
+    process->reread_again = process->rereading;
+    if (process->rereading) return;
+    process->rereading = true;
+    uv_queue_work(process->controller.loop, &process->registries_work, run_reread, after_reread);
+}
+
+/* ---- parts ---- */
+
 /* Exactly one controller a state folder. The one before may still be being reaped. */
 static int take_lock(struct process *process, struct error **ret_error) {
     _cleanup_free_ char *path = fs_join(process->controller.settings->state, "controller.lock");
@@ -266,9 +291,8 @@ static void take_roots(struct process *process) {
         process->roots[process->root_count++] = real ? real : text_copy(root);
     }
     free(copy);
-    process->controller.registry = (struct registry_context){.roots = (const char *const *)process->roots,
-                                                             .root_count = process->root_count,
-                                                             .file_maximum = MODEL_FILES_MAXIMUM};
+    process->controller.registry =
+        (struct registry_context){.roots = (const char *const *)process->roots, .root_count = process->root_count};
 }
 
 static int open_parts(struct process *process, struct error **ret_error) {
@@ -276,7 +300,12 @@ static int open_parts(struct process *process, struct error **ret_error) {
     _cleanup_free_ char *database = fs_join(controller->settings->state, "control.db");
     _cleanup_free_ char *packages = fs_join(controller->settings->state, "packages");
     int result = take_lock(process, ret_error);
-    if (result < 0 || (result = store_open(database, &controller->store, ret_error)) < 0) return result;
+    if (result < 0 ||
+        (result = registries_new(controller->settings, &controller->registry, getenv(ROLE_VARIABLE_STRICT) != NULL,
+                                 &controller->registries, ret_error)) < 0)
+        return result;
+    controller->registry = registries_context(controller);
+    if ((result = store_open(database, &controller->store, ret_error)) < 0) return result;
     controller->packages = &folder_packages;
     result = controller->packages->open(packages, &controller->package_store, ret_error);
     if (result < 0) return result;
@@ -318,6 +347,7 @@ static void close_parts(struct process *process) {
     routing_free(controller->routing);
     replicas_free(controller->replicas);
     local_target_free(controller->target);
+    registries_free(controller->registries);
     if (controller->package_store) controller->packages->close(controller->package_store);
     store_close(controller->store);
     for (struct outgoing *outgoing = take_outbox(process), *next; outgoing; outgoing = next) {
@@ -338,7 +368,7 @@ static void open_handles(struct process *process) {
     uv_timer_init(loop, &process->retention);
     uv_signal_init(loop, &process->terminate);
     process->channel.data = process->outbox_woken.data = process->retention.data = process->terminate.data = process;
-    process->start_work.data = process->retention_work.data = process;
+    process->start_work.data = process->retention_work.data = process->registries_work.data = process;
     uv_signal_start(&process->terminate, on_terminate, SIGTERM);
 }
 

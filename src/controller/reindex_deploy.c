@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/collections.h"
+#include "controller/registries.h"
 
 static const char pending_too_long[] = "Deployment task is pending too long.";
 static const char processing_too_long[] = "Deployment task is processing too long.";
@@ -20,7 +21,8 @@ static int parse_request(struct step_run *run, const struct reindex_work *work, 
     yyjson_val *root = NULL;
     int result = json_parse_object(work->request_json, strlen(work->request_json), &document, &root, ret_error);
     if (result < 0) return result;
-    return request_parse(root, "destination", REQUEST_WHOLE, &run->controller->registry, ret_request, ret_error);
+    const struct registry_context registry = registries_context(run->controller);
+    return request_parse(root, "destination", REQUEST_WHOLE, &registry, ret_request, ret_error);
 }
 
 /* 1 when it is there. */

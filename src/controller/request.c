@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/fs.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "registry/registry_servers.h"
 #include "target/target.h"
 
 #define REPLICAS_MAXIMUM 1000
@@ -21,8 +23,19 @@ void request_clear(struct deployment_request *request) {
     *request = (struct deployment_request){0};
 }
 
-char *request_default_uri(const struct registry_context *registry, const char *model_id) {
+static char *fill_in(const char *pattern, const char *model_id) {
+    _cleanup_buffer_ struct buffer uri = {0};
+    for (const char *at; (at = strstr(pattern, REQUEST_DEFAULT_ID)); pattern = at + strlen(REQUEST_DEFAULT_ID)) {
+        buffer_append(&uri, pattern, (size_t)(at - pattern));
+        buffer_append_text(&uri, model_id);
+    }
+    buffer_append_text(&uri, pattern);
+    return buffer_take(&uri, NULL);
+}
+
+char *request_default_uri(const struct registry_context *registry, const char *pattern, const char *model_id) {
     _cleanup_free_ char *path = NULL;
+    if (pattern && *pattern) return fill_in(pattern, model_id);
     for (size_t i = 0; i < registry->root_count; i++) {
         free(path);
         path = fs_join(registry->roots[i], model_id);
@@ -142,8 +155,10 @@ static int check_content(const struct registry_ops *back_end, const struct regis
 static int check_uri(const struct registry_context *registry, const char *where, const char *uri,
                      struct error **ret_error) {
     const struct registry_ops *back_end = NULL;
-    int result = registry_find(uri, &back_end, ret_error);
-    if (result >= 0) result = back_end->check(registry, uri, ret_error);
+    int result = request_check_public(uri, ret_error);
+    if (result >= 0) result = registry_find(uri, &back_end, ret_error);
+    if (result >= 0 && (result = back_end->check(registry, uri, ret_error)) < 0)
+        registry_servers_explain(registry->servers, ret_error);
     if (result >= 0 && back_end->is_local) result = check_content(back_end, registry, uri, ret_error);
     return result < 0 ? error_wrap(ret_error, "%s%smodel_uri", where, *where ? "." : "") : 0;
 }

@@ -24,9 +24,14 @@ int request_parse(yyjson_val *object, const char *where, enum request_form form,
                   const struct registry_context *registry, struct deployment_request *ret_request,
                   struct error **ret_error);
 
-/* A model id in the default registry: file://<root>/<id> for the first root that has it, else for the last root (whose
- * lack the fetch step will report). Caller frees. */
-char *request_default_uri(const struct registry_context *registry, const char *model_id);
+#define REQUEST_DEFAULT_ID "{id}"
+/* A model id in the default registry: the pattern (the setting default_registry) with the id for each {id}. Without one
+ * (NULL, "") file://<root>/<id> for the first root that has it, else for the last root (whose lack the fetch step will
+ * report). Caller frees. */
+char *request_default_uri(const struct registry_context *registry, const char *pattern, const char *model_id);
+/* A model URI is kept and shown: CONFIGURATION, without repeating it, when it has credentials in it, be it a user
+ * before the host or a signature or token in the query. */
+int request_check_public(const char *uri, struct error **ret_error);
 
 /* PATCH: only what is given. */
 struct deployment_patch {

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "controller/registries.h"
 
 #define WINDOW_MAXIMUM_S (366 * 86400.0)
 #define OVERLAP_MAXIMUM 1000
@@ -121,8 +122,9 @@ int request_parse_reindex(yyjson_val *root, const struct controller *controller,
         .work = {.blue_switch = true,
                  .delete_source = true,
                  .window_ms = (int64_t)controller->settings->rollback_window_ms}};
+    const struct registry_context registry = registries_context(controller);
     int result = json_check_fields(root, "", known, ARRAY_SIZE(known), ret_error);
-    if (result < 0 || (result = get_destination(root, &controller->registry, &request, ret_error)) < 0 ||
+    if (result < 0 || (result = get_destination(root, &registry, &request, ret_error)) < 0 ||
         (result = json_get_boolean(root, "", "blue_switch", &request.work.blue_switch, ret_error)) < 0 ||
         (result = json_get_boolean(root, "", "wait_on_conflict", &request.work.wait_on_conflict, ret_error)) < 0 ||
         (result = get_flag(root, "delete_source", &request.work.delete_source, &request.given.delete_source,

@@ -30,6 +30,7 @@ struct registry_server {
 struct registry_servers {
     struct registry_server *list;
     size_t count;
+    char *broken; /* why the file is not in force, where that is so; registry_servers_explain() */
     char **environment; /* those variables that registries know: MLFLOW_*, AWS_*, DOCKER_CONFIG, HOME; copied */
 };
 
@@ -50,5 +51,7 @@ const char *registry_environment(const struct registry_servers *servers, const c
 /* The secret itself, or the first line of the file that holds it, now. *ret_secret NULL when neither is given; caller
  * frees. MODEL_REGISTRY when the file cannot be read. */
 int registry_read_secret(const char *secret, const char *file, char **ret_secret, struct error **ret_error);
+/* Puts `broken` before a CONFIGURATION error, which may come of it. Returns the error's class, negative. */
+int registry_servers_explain(const struct registry_servers *servers, struct error **error);
 /* CONFIGURATION: "<scheme>: is not configured here: <how to>". */
 int registry_fail_unconfigured(const char *uri, const char *how, struct error **ret_error);

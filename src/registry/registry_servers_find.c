@@ -50,6 +50,7 @@ void registry_servers_free(struct registry_servers *servers) {
     for (size_t i = 0; i < servers->count; i++) clear_server(&servers->list[i]);
     for (char **variable = servers->environment; variable && *variable; variable++) free_secret(*variable);
     free(servers->environment);
+    free(servers->broken);
     free(servers->list);
     free(servers);
 }
@@ -136,6 +137,13 @@ int registry_read_secret(const char *secret, const char *file, char **ret_secret
         return 0;
     }
     return file ? read_first_line(file, ret_secret, ret_error) : 0;
+}
+
+int registry_servers_explain(const struct registry_servers *servers, struct error **error) {
+    if (!error || !*error) return -(int)ERROR_CONFIGURATION;
+    if (servers && servers->broken && (*error)->class == ERROR_CONFIGURATION)
+        error_wrap(error, "the registries file is not in force (%s)", servers->broken);
+    return -(int)(*error)->class;
 }
 
 int registry_fail_unconfigured(const char *uri, const char *how, struct error **ret_error) {

@@ -414,8 +414,10 @@ void control_close(struct supervisor *supervisor);
 int alias_make(struct supervisor *supervisor, struct error **ret_error);
 void alias_remove(struct supervisor *supervisor);
 
-/* supervisor_environment.c. Caller frees with environment_free(). */
+/* supervisor_environment.c. Caller frees with environment_free(). For controllers beside that of the other roles: the
+ * variables that name registries and their credentials, and, strict, ROLE_VARIABLE_STRICT. */
 char **environment_for_roles(const struct settings *settings);
+char **environment_for_controller(const struct settings *settings, bool is_strict);
 char **environment_for_runners(void);
 void environment_free(char **environment);
 

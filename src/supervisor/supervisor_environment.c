@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "supervisor/supervisor-internal.h"
+#include "wire/role.h"
 
 static bool names_the_same(const char *variable, const char *other) {
     size_t length = strcspn(variable, "=");
@@ -23,15 +24,36 @@ static size_t count_of(char *const *list) {
     return count;
 }
 
-char **environment_for_roles(const struct settings *settings) {
+/* Where models come from, and the credentials for it, concern who fetches them: the controller alone. */
+static bool is_of_registries(const char *variable) {
+    static const char *const prefixes[] = {"MLFLOW_", "AWS_", "DOCKER_CONFIG="};
+    for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
+        if (text_starts_with(variable, prefixes[i])) return true;
+    return false;
+}
+
+static char **make_environment(const struct settings *settings, bool with_registries) {
     char **ours = settings_environment(settings);
     size_t count = count_of(ours), inherited = count_of(environ);
-    char **all = mem_new_array(count + inherited + 1, char *);
+    char **all = mem_new_array(count + inherited + 2, char *);
     memcpy(all, ours, count * sizeof *all);
-    for (size_t i = 0; i < inherited; i++)
-        if (!is_in(environ[i], ours) && !text_starts_with(environ[i], "NOTIFY_SOCKET="))
-            all[count++] = text_copy(environ[i]);
+    for (size_t i = 0; i < inherited; i++) {
+        bool is_left_out = is_in(environ[i], ours) || text_starts_with(environ[i], "NOTIFY_SOCKET=") ||
+                           text_starts_with(environ[i], ROLE_VARIABLE_STRICT "=") ||
+                           (!with_registries && is_of_registries(environ[i]));
+        if (!is_left_out) all[count++] = text_copy(environ[i]);
+    }
     free(ours);
+    return all;
+}
+
+char **environment_for_roles(const struct settings *settings) {
+    return make_environment(settings, false);
+}
+
+char **environment_for_controller(const struct settings *settings, bool is_strict) {
+    char **all = make_environment(settings, true);
+    if (is_strict) all[count_of(all)] = text_copy(ROLE_VARIABLE_STRICT "=1");
     return all;
 }
 

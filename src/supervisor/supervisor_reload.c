@@ -1,6 +1,8 @@
 /* SIGHUP: flags, variables and settings file are read again (same command line). What is broken changes nothing. What
  * counts from the start on keeps its value, and the log names it; the rest is in force at once here, and in the roles
- * by replacing them (supervisor_replace.c). When those do not stand, the settings before come back. */
+ * by replacing them (supervisor_replace.c). When those do not stand, the settings before come back. Where no setting
+ * has changed, the registries file may have: the controller reads it again, and keeps what it has when the file is
+ * broken. */
 #include <string.h>
 
 #include "base/log.h"
@@ -85,8 +87,10 @@ void reload_settings(struct supervisor *supervisor) {
     size_t changes = take_changes(supervisor, fresh);
     supervisor->former_asked = supervisor->asked;
     supervisor->asked = fresh;
+    bool has_registries = *supervisor->settings->registries;
+    if (!changes && has_registries) role_say(supervisor, ROLE_CONTROLLER, registries_changed, .unused = 0);
     if (!changes && !*supervisor->settings->tls_certificate) {
-        log_write(LOG_INFO, "no setting has changed", NULL);
+        if (!has_registries) log_write(LOG_INFO, "no setting has changed", NULL);
         reload_keep(supervisor);
         return;
     }

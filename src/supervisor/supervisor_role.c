@@ -50,13 +50,21 @@ void role_tell_all(struct supervisor *supervisor, const struct wire_message *mes
 
 /* ---- starting ---- */
 
+/* What the settings name was good when they came into force, and may have broken since: only then is it to stand. */
+static bool is_strict(const struct supervisor *supervisor, const struct role *role) {
+    return !role->has_been_ready || (supervisor->replace.phase && supervisor->replace.cause == REPLACE_RELOAD);
+}
+
 static int start_role(struct supervisor *supervisor, struct process *process, struct error **ret_error) {
     struct role *role = role_of(process);
     bool is_gateway = role_index_of(process) == ROLE_GATEWAY;
+    char **own = role_index_of(process) == ROLE_CONTROLLER
+                     ? environment_for_controller(supervisor->settings, is_strict(supervisor, role))
+                     : NULL;
     char *arguments[] = {"slipway", (char *)process->kind->role, NULL};
     struct child_spec spec = {
         .arguments = arguments,
-        .environment = supervisor->role_environment,
+        .environment = own ? own : supervisor->role_environment,
         .members = supervisor->members,
         .listener = is_gateway ? supervisor->listener : -1,
         .control = is_gateway ? supervisor->control : -1,
@@ -68,6 +76,7 @@ static int start_role(struct supervisor *supervisor, struct process *process, st
     forget_last_words(role);
     if (is_gateway) role->gateway_id = ++supervisor->gateways;
     int result = child_start(&process->child, &spec, ret_error);
+    environment_free(own);
     if (result) return result;
     child_kill_at(&process->child, process->child.started_ms + REGISTER_DEADLINE_MS, "it did not register within 60 s");
     process_log(process, LOG_DEBUG, "started", NULL, NULL);

@@ -5,7 +5,8 @@
  * until the process ends: a new supervisor waits on it for the children of the one before (RULES P1). Signals: all
  * default, none blocked. SIGTERM asks it to end. SIGINT does not reach it: it is in a process group of its own.
  * Environment: controller, indexer and gateway get every effective setting (settings_environment()) beside what `serve`
- * was started with; a runner gets PATH, LANG, HOME and GLIBC_TUNABLES, what concerns it as flags
+ * was started with, of which what names registries and their credentials (MLFLOW_*, AWS_*, DOCKER_CONFIG) reaches the
+ * controller only; a runner gets PATH, LANG, HOME and GLIBC_TUNABLES, what concerns it as flags
  * (runner/runner_flags.def), and works in "/". It ends when its supervisor does: by PDEATHSIG, which is set before its
  * exec, and by itself when descriptor 3 closes.
  */
@@ -22,3 +23,7 @@
  * that sentence and this status, unless that role had been ready before: then it is tried again with back-off, for the
  * rest to live. */
 #define ROLE_EXIT_PERMANENT 9
+
+/* Set in the environment of a controller that starts with the service, or with new settings: it is to fail for good when
+ * it cannot read the registries file. Without it, it came after one that could, and does without the file. */
+#define ROLE_VARIABLE_STRICT "SLIPWAY_ROLE_STRICT"
