@@ -194,8 +194,8 @@ static int end_section(struct reading *reading, const char *where, struct error 
 }
 
 static int begin_section(struct reading *reading, char *line, size_t number, struct error **ret_error) {
-    enum registry_kind kind;
-    const char *name;
+    enum registry_kind kind = REGISTRY_HTTP;
+    const char *name = "";
     struct registry_servers *servers = reading->servers;
     int result = parse_section(line, &kind, &name, ret_error);
     if (result < 0) return result;
