@@ -84,13 +84,14 @@ int oci_find_manifest(struct oci *oci, const char *repository, const char *name,
 int oci_get_manifest(struct oci *oci, const struct oci_reference *reference, struct oci_manifest *ret_manifest,
                      struct error **ret_error) {
     const char *name = reference->digest ? reference->digest : reference->tag;
+    if (reference->digest && !oci_is_digest(reference->digest))
+        return oci_fail(oci, ret_error, "\"%.100s\" is no digest that is understood: it reads sha256:...", name);
     int result = oci_find_manifest(oci, reference->repository, name, ret_manifest, ret_error);
     if (result > 0) return 0;
-    _cleanup_free_ char *text = oci_reference_text(reference);
     if (!result)
         return oci_fail(oci, ret_error, "the registry %s has no manifest %s of %s", oci->registry, name,
                         reference->repository);
-    return error_wrap(ret_error, "the manifest of %s", text);
+    return error_wrap(ret_error, "the manifest %s of %s/%s", name, oci->registry, reference->repository);
 }
 
 int oci_put_manifest(struct oci *oci, const char *repository, const char *name, const char *bytes, size_t size,

@@ -15,6 +15,7 @@ static const struct {
     const char *example;
 } registries[] = {
     {&file_registry, "file:///path or an absolute path"},
+    {&oci_registry, "oci://registry/repository:tag"},
 };
 
 /* The length of the scheme (RFC 3986, 3.1), 0 when there is none. */
