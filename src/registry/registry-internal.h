@@ -43,6 +43,8 @@ void registry_set_fingerprint(struct registry_resolution *resolution);
 
 int registry_file_fetch(const struct registry_context *context, const struct registry_resolution *resolution,
                         const char *folder, struct error **ret_error);
+/* A new file below the folder, with the folders that its path needs, following no link. Returns -1 with errno. */
+int registry_make_file(int folder, const char *path);
 
 /* ---- what every registry does with what it found (registry_resolution.c) ---- */
 
@@ -70,8 +72,9 @@ int registry_download(const struct registry_context *context, struct transfer *t
 
 /* ---- archives (registry_archive.c) ---- */
 
-/* tar, tar.gz, tar.zst and zip, by name ("model.tar.gz") or by their first bytes. */
+/* tar, tar.gz, tar.zst and zip: by name ("model.tar.gz"), or by their first bytes, of which 262 tell. */
 bool registry_is_archive(const char *name);
+bool registry_bytes_are_archive(const char *bytes, size_t size);
 /* Unpacks the file `archive` of `folder` into `folder` and removes it. Plain files and folders only: links, devices,
  * absolute names, "..", names that clash, and more files or bytes than the context allows are CONFIGURATION errors, a
  * broken archive MODEL_REGISTRY. When all lies in one folder, that folder is the model. */

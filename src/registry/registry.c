@@ -15,6 +15,8 @@ static const struct {
     const char *example;
 } registries[] = {
     {&file_registry, "file:///path or an absolute path"},
+    {&http_registry, "https://host/path/model.tar.gz"},
+    {&s3_registry, "s3://bucket/prefix"},
     {&oci_registry, "oci://registry/repository:tag"},
 };
 

@@ -74,8 +74,7 @@ static int open_source(const struct fetch *fetch, size_t index, const char *path
 
 /* ---- the copy ---- */
 
-/* A new file below the folder, with the folders that its path needs. Returns -1 with errno. */
-static int make_target(int folder, const char *path) {
+int registry_make_file(int folder, const char *path) {
     int at = dup(folder);
     for (;;) {
         size_t size = strcspn(path, "/");
@@ -126,7 +125,7 @@ static ssize_t copy_piece(struct fetch *fetch, int source, int target, size_t si
 
 static int copy_file(struct fetch *fetch, size_t index, const char *path, int source, struct error **ret_error) {
     const struct registry_context *context = fetch->context;
-    _cleanup_close_ int target = make_target(fetch->folder, fetch->resolution->files[index].path);
+    _cleanup_close_ int target = registry_make_file(fetch->folder, fetch->resolution->files[index].path);
     if (target < 0) return fail_target(errno, path, ret_error);
     uint64_t left = fetch->resolution->files[index].size_bytes;
     while (left) {

@@ -81,6 +81,7 @@ struct transfer_request {
     size_t answer_maximum; /* bytes; 0: 1 MiB */
     bool only_once; /* not idempotent: not sent again once a byte of it may have arrived */
     bool keep_redirect; /* 3xx is the answer */
+    bool cut; /* of an answer that is longer than answer_maximum, its beginning is enough */
 };
 struct transfer_answer {
     int status;

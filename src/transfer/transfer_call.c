@@ -138,8 +138,9 @@ static size_t take_body(char *bytes, size_t size, size_t count, void *context) {
     }
     if (call->on_body) return call->on_body(call, bytes, size) < 0 ? 0 : size;
     if (buffer_append(&call->body, bytes, size)) return size;
-    if (call->status >= 300) { /* its beginning has the words */
-        call->is_enough = true;
+    if (call->status >= 300 || call->request.cut) { /* its beginning has the words */
+        size_t room = call->body.maximum - call->body.size;
+        call->is_enough = buffer_append(&call->body, bytes, room < size ? room : size);
         return 0;
     }
     struct error *error = NULL;
