@@ -8,8 +8,9 @@ from urllib.parse import quote
 import pytest
 
 from registry_bed import Bed
+from registry_bed_s3 import *  # noqa: F403
 
-NAMES = ["file"]
+NAMES = ["file", "s3"]
 DIGESTED = []  # those of them whose source tells digests: of the files, or of the whole
 
 
