@@ -16,15 +16,16 @@ static const struct {
 } registries[] = {
     {&file_registry, "file:///path or an absolute path"},
     {&http_registry, "https://host/path/model.tar.gz"},
+    {&mlflow_registry, "runs:/RUN/path and models:/NAME/VERSION"},
     {&s3_registry, "s3://bucket/prefix"},
     {&oci_registry, "oci://registry/repository:tag"},
 };
 
-/* The length of the scheme (RFC 3986, 3.1), 0 when there is none. */
+/* The length of the scheme (RFC 3986, 3.1, and '_' as in mlflow_runs), 0 when there is none. */
 static size_t scheme_length(const char *uri) {
     if (!isalpha((unsigned char)*uri)) return 0;
     size_t length = 1;
-    while (isalnum((unsigned char)uri[length]) || (uri[length] && strchr("+-.", uri[length]))) length++;
+    while (isalnum((unsigned char)uri[length]) || (uri[length] && strchr("+-._", uri[length]))) length++;
     return uri[length] == ':' ? length : 0;
 }
 
