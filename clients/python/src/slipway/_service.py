@@ -1,0 +1,162 @@
+"""What is left of the service: inference, packages, tokens, processes, upgrades."""
+
+from __future__ import annotations
+
+import base64
+import os
+import struct
+import tarfile
+import tempfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import partial
+from typing import IO, Any
+
+import httpx
+
+from . import errors
+from ._deployments import Id
+from ._steps import Body, Call, Download, Invoke, Step, anything, many, nothing, one, path, without_nones
+from .models import Embeddings, Package, Page, Process, Token, Upgrade
+
+PACKAGES = "/v1/packages"
+TOKENS = "/v1/tokens"
+
+READY: Call[None] = Call("GET", "/readyz", nothing, timeout=5.0)
+
+
+def is_ready() -> Generator[Step, Any, bool]:
+    """Whether the service can be asked."""
+    try:
+        yield from READY
+    except errors.UnavailableError:
+        return False
+    return True
+
+
+# ---- inference
+
+
+def embed(model: Id, texts: str | Sequence[str]) -> Call[Embeddings]:
+    """A vector for each text."""
+    body = {"model": str(model), "input": [texts] if isinstance(texts, str) else list(texts), "encoding_format": "base64"}
+    return Call("POST", "/v1/embeddings", partial(_read_embeddings, str(model)), json=body)
+
+
+def _read_embeddings(model: str, response: httpx.Response) -> Embeddings:
+    try:
+        answer = response.json()
+        rows = sorted(answer["data"], key=lambda row: int(row["index"]))
+        raw = [base64.b64decode(row["embedding"], validate=True) for row in rows]
+        vectors = [list(struct.unpack(f"<{len(row) // 4}f", row)) for row in raw]
+        usage = answer.get("usage", {})
+        return Embeddings(
+            model=model,
+            vectors=vectors,
+            prompt_tokens=usage.get("prompt_tokens", 0),
+            truncated_inputs=usage.get("truncated_inputs", 0),
+        )
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise errors.ProtocolError(f"embed with {model}: the answer is no list of embeddings: {error}") from error
+
+
+def infer(model: Id, request: Mapping[str, Any]) -> Call[dict[str, Any]]:
+    """A request of the Open Inference Protocol (V2) as it stands in JSON, and its answer."""
+    return Call("POST", path("/v2/models/{}/infer", model), anything, json=dict(request))
+
+
+def get_model_metadata(model: Id) -> Call[dict[str, Any]]:
+    """Its inputs and outputs."""
+    return Call("GET", path("/v2/models/{}", model), anything)
+
+
+def is_model_ready(model: Id) -> Generator[Step, Any, bool]:
+    """Whether a replica of it is up."""
+    try:
+        yield from Call("GET", path("/v2/models/{}/ready", model), nothing)
+    except (errors.ResourceNotFoundError, errors.UnavailableError, errors.ConfigurationError, errors.RequestError):
+        return False
+    return True
+
+
+# ---- packages
+
+
+def upload_package(source: str | os.PathLike[str]) -> Generator[Step, Any, Package]:
+    """A model folder, an ONNX file, or a tar of either goes to the service; what comes back deploys it: `package_uri`."""
+    packed: IO[bytes] = yield from Invoke(partial(_pack, os.fspath(source)), may_block=True)
+    with packed:
+        body = Body(partial(_read, packed), os.fstat(packed.fileno()).st_size, "application/x-tar")
+        return (yield from Call("POST", PACKAGES, one(Package), body=body, timeout=3600.0))
+
+
+def list_packages(limit: int = 100, offset: int = 0) -> Call[Page[Package]]:
+    return Call("GET", PACKAGES, many(Package), query={"limit": limit, "offset": offset})
+
+
+def export_package(package: str, file: str | os.PathLike[str]) -> Generator[Step, Any, int]:
+    """The package (its URI or digest) as a tar into `file`, which is there when it is whole; its size in bytes."""
+    call = Call("GET", path(PACKAGES + "/{}", package.removeprefix("package:")), nothing, timeout=3600.0)
+    size: int = yield Download(call, os.fspath(file))
+    return size
+
+
+def _pack(source: str) -> IO[bytes]:
+    """A tar of it, open for reading: of a folder its content, links followed; of a tar itself."""
+    try:
+        if os.path.isfile(source) and tarfile.is_tarfile(source):
+            return open(source, "rb")
+        packed = tempfile.TemporaryFile()  # noqa: SIM115 (whoever asked closes it)
+        with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, dereference=True) as tar:
+            names = sorted(os.listdir(source)) if os.path.isdir(source) else [""]
+            for name in names:
+                tar.add(os.path.join(source, name) if name else source, arcname=name or os.path.basename(source))
+        return packed
+    except (OSError, tarfile.TarError) as error:
+        raise errors.ConfigurationError(f"upload of {source}: {error}") from error
+
+
+def _read(file: IO[bytes]) -> Iterator[bytes]:
+    file.seek(0)
+    while piece := file.read(1 << 20):
+        yield piece
+
+
+# ---- tokens
+
+
+def create_token(
+    name: str,
+    role: str,
+    *,
+    deployments: Sequence[str] | None = None,
+    collections: Sequence[str] | None = None,
+    rate: float | None = None,
+    burst: int | None = None,
+) -> Call[Token]:
+    """`token` of the answer is the only place where it is told. The first one closes the service to those without."""
+    body = without_nones(name=name, role=role, deployments=deployments, collections=collections, rate=rate, burst=burst)
+    return Call("POST", TOKENS, one(Token), json=body)
+
+
+def list_tokens(limit: int = 100, offset: int = 0) -> Call[Page[Token]]:
+    return Call("GET", TOKENS, many(Token), query={"limit": limit, "offset": offset})
+
+
+def revoke_token(name_or_id: Id) -> Call[Token]:
+    return Call("DELETE", path(TOKENS + "/{}", name_or_id), one(Token))
+
+
+# ---- the service itself
+
+
+def list_processes(limit: int = 100, offset: int = 0) -> Call[Page[Process]]:
+    return Call("GET", "/v1/processes", many(Process), query={"limit": limit, "offset": offset})
+
+
+def begin_upgrade(program: str | os.PathLike[str] | None = None) -> Call[Upgrade]:
+    """Replaces the running program without losing a request; without `program`, by what lies at its place now."""
+    return Call("POST", "/v1/upgrade", one(Upgrade), json=without_nones(program=program and os.fspath(program)))
+
+
+def get_upgrade() -> Call[Upgrade]:
+    return Call("GET", "/v1/upgrade", one(Upgrade))
