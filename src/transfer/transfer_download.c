@@ -299,7 +299,7 @@ static int check_whole(struct lane *lane, struct error **ret_error) {
         error_set(&error, class, "the server sent %llu bytes of %llu", (unsigned long long)lane->written_bytes,
                   (unsigned long long)lane->expected_bytes);
     else if (is_another)
-        error_set(&error, class, "its SHA-256 is %s, not the %s that was announced", file->ret_sha256, file->sha256);
+        error_set(&error, class, "its sha256 is %s, not the %s that was announced", file->ret_sha256, file->sha256);
     else
         error_set(&error, class,
                   "the server says neither a length nor where its answer ends, so that nothing tells whether it is "

@@ -8,10 +8,11 @@ from urllib.parse import quote
 import pytest
 
 from registry_bed import Bed
+from registry_bed_http import *  # noqa: F403
 from registry_bed_s3 import *  # noqa: F403
 
-NAMES = ["file", "s3"]
-DIGESTED = []  # those of them whose source tells digests: of the files, or of the whole
+NAMES = ["file", "http", "s3"]
+DIGESTED = ["http"]  # those of them whose source tells digests: of the files, or of the whole
 
 
 class FileBed(Bed):
