@@ -123,14 +123,18 @@ class Redirect(Fault):
 
 
 class Stall(Fault):
-    """Files stop coming half-way, and the connection stays open; so does the rest when it is asked for."""
-
-    def change(self, answer):
-        if answer.status == 206 and b"content-range: bytes 0-" not in answer.head.lower():
-            return answer.head
-        return answer.head + answer.body[:len(answer.body) // 2] if answer.is_file else answer.head + answer.body
+    """The first file stops coming half-way, all others at once; connections stay open."""
 
     stalls = True
+
+    def __init__(self):
+        self.count = 0
+
+    def change(self, answer):
+        if not answer.is_file:
+            return answer.head + answer.body
+        self.count += 1
+        return answer.head + (answer.body[:len(answer.body) // 2] if self.count == 1 else b"")
 
 
 class Gone(Fault):
