@@ -14,6 +14,8 @@
 #include "base/text.h"
 #include "registry/registry_oci-internal.h"
 
+#define GROUP_FILES 256 /* layers that are asked for at once */
+#define GROUP_BYTES (256u << 20) /* a group that has so much is not made larger */
 #define LIFTED ".slipway-lifted" /* the folder that is the model, while what it holds is moved up */
 
 struct fetch {
@@ -174,9 +176,18 @@ static int check_tree(const struct fetch *fetch, struct error **ret_error) {
     return registry_resolution_finish(&list, what, ret_error);
 }
 
+/* As many as can come at once, and then as many more as are small. */
+static size_t group_size(const struct fetch *fetch, size_t first) {
+    size_t parallel = fetch->context->parallel ? fetch->context->parallel : 4;
+    size_t left = fetch->resolution->file_count - first, count = 0;
+    uint64_t bytes = 0;
+    while (count < left && count < GROUP_FILES && (count < parallel || bytes < GROUP_BYTES))
+        bytes += fetch->resolution->files[first + count++].size_bytes;
+    return count;
+}
+
 static int fetch_all(struct fetch *fetch, struct error **ret_error) {
     const struct registry_resolution *resolution = fetch->resolution;
-    size_t group = fetch->context->parallel ? fetch->context->parallel : 4;
     bool has_tars = false;
     for (size_t i = 0; i < resolution->file_count; i++) {
         char role = *resolution->files[i].source;
@@ -184,8 +195,8 @@ static int fetch_all(struct fetch *fetch, struct error **ret_error) {
         if (role != OCI_ROLE_FILE) has_tars = true;
         if (role == OCI_ROLE_LAYER) fetch->is_image = true;
     }
-    for (size_t first = 0; first < resolution->file_count; first += group) {
-        size_t count = resolution->file_count - first < group ? resolution->file_count - first : group;
+    for (size_t first = 0, count; first < resolution->file_count; first += count) {
+        count = group_size(fetch, first);
         int result = fetch_group(fetch, first, count, ret_error);
         if (result < 0) return result;
     }

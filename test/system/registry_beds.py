@@ -9,10 +9,11 @@ import pytest
 
 from registry_bed import Bed
 from registry_bed_http import *  # noqa: F403
+from registry_bed_oci import *  # noqa: F403
 from registry_bed_s3 import *  # noqa: F403
 
-NAMES = ["file", "http", "s3"]
-DIGESTED = ["http"]  # those of them whose source tells digests: of the files, or of the whole
+NAMES = ["file", "http", "s3", "oci"]
+DIGESTED = ["http", "oci"]  # those of them whose source tells digests: of the files, or of the whole
 
 
 class FileBed(Bed):
