@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/api.h"
+#include "controller/batch_job.h"
 #include "controller/registries.h"
 
 #define IDEMPOTENCY_KEY_MAXIMUM 255
@@ -83,6 +84,8 @@ int api_deployment_create(struct api_call *call, struct error **ret_error) {
     int result = api_check_parameters(call, 0, ret_error);
     if (result < 0 || (result = parse_body(call, &body, &root, ret_error)) < 0 ||
         (result = request_parse(root, "", REQUEST_WHOLE, &registry, &request, ret_error)) < 0)
+        return result;
+    if (request.is_batch && (result = batch_job_check(call->controller, request.target_json, ret_error)) < 0)
         return result;
     if (call->idempotency_key && (!*call->idempotency_key || strlen(call->idempotency_key) > IDEMPOTENCY_KEY_MAXIMUM))
         return error_set(ret_error, ERROR_CONFIGURATION, "Idempotency-Key must have 1 to %d characters",

@@ -187,6 +187,7 @@ int admission_check(struct controller *controller, struct store_transaction *tx,
 struct replica_view {
     bool known, up, final_down;
     uint64_t incarnation, pid, restarts;
+    char *address; /* where it was up last */
     char *report_json, *cause, *error_json, *log_tail; /* owned copies; may be NULL */
 };
 void replica_view_clear(struct replica_view *view);

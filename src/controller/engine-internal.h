@@ -141,7 +141,8 @@ char *health_base_message(struct controller *controller, const char *target_json
 
 /* ---- which task is next (engine_choose.c) ---- */
 
-/* Tasks on collections wait for others: they have threads of their own, beside the workers. */
+/* Tasks on collections wait for others, and batch jobs take long: they have threads of their own, beside the workers,
+ * and no deadline. */
 bool engine_is_parent(const struct task *task);
 /* Which tasks there are threads for. */
 struct engine_room {

@@ -17,7 +17,7 @@ static int undo_pending(struct store_transaction *tx, const struct task *task, c
     int result = deployment_load(tx, task->deployment_id, &deployment, ret_error);
     if (result < 0) return result;
     if (task->undo_json) return operation_undo(tx, task, words, ret_error);
-    if (is_kind(task, "deploy") && !deployment.serving_revision)
+    if ((is_kind(task, "deploy") || is_kind(task, "batch")) && !deployment.serving_revision)
         return engine_make_inactive(tx, deployment.id, task->id, words, ret_error);
     return deployment_set_status(tx, deployment.id, deployment.serving_revision ? DEPLOYMENT_ACTIVE : DEPLOYMENT_FAILED,
                                  words, NULL, task->id, ret_error);

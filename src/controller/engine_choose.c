@@ -7,15 +7,16 @@
 #include "controller/steps.h"
 
 /* Tasks on collections wait for others most of the time: were they counted, children could wait for ever for the
- * worker that their parent holds. */
+ * worker that their parent holds. Batch jobs take hours, and no deploy shall wait for them. */
 bool engine_is_parent(const struct task *task) {
-    return task->collection != NULL;
+    return task->collection != NULL || text_equal(task->kind, "batch");
 }
 
 #define KIND(name, ...) ", '" #name "'"
 static const char next_task_sql[] =
     "SELECT t.id FROM tasks t WHERE t.status = 'pending' AND t.leader_id IS NULL AND t.not_before <= ? "
-    "AND ((? = 1 AND t.collection IS NULL) OR (? = 1 AND t.collection IS NOT NULL)) AND t.kind IN (''"
+    "AND ((? = 1 AND t.collection IS NULL AND t.kind <> 'batch') OR (? = 1 AND (t.collection IS NOT NULL OR "
+    "t.kind = 'batch'))) AND t.kind IN (''"
 #include "controller/steps.def"
     ") AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.deployment_id = t.deployment_id AND o.status = 'processing' "
     "AND o.leader_id IS NULL) "

@@ -133,6 +133,19 @@ static int end_restart(struct engine_run *run, struct store_transaction *tx, str
     return result < 0 ? result : health_update(run->run.controller, tx, deployment.id, ret_error);
 }
 
+/* What it came to stands in the message of the deployment, which is over. */
+static int end_batch(struct engine_run *run, struct store_transaction *tx, char **ret_detail,
+                     struct error **ret_error) {
+    const struct task *task = &run->run.task;
+    _cleanup_deployment_ struct deployment deployment = {0};
+    _cleanup_state_ struct step_state state = {0};
+    step_state_read(task, &state);
+    *ret_detail = text_copy(state.note);
+    int result = deployment_load(tx, task->deployment_id, &deployment, ret_error);
+    if (result < 0 || deployment.status == DEPLOYMENT_DELETING) return result; /* a delete task ends it */
+    return engine_make_inactive(tx, task->deployment_id, task->id, state.note, ret_error);
+}
+
 static int record_done(struct engine_run *run, void *context, struct error **ret_error) {
     (void)context;
     const struct task *task = &run->run.task;
@@ -142,6 +155,7 @@ static int record_done(struct engine_run *run, void *context, struct error **ret
     if (result >= 0 && task->collection) result = collection_task_done(&run->run, tx, &detail, ret_error);
     if (result >= 0 && text_equal(task->kind, "delete"))
         result = engine_make_inactive(tx, task->deployment_id, task->id, NULL, ret_error);
+    if (result >= 0 && text_equal(task->kind, "batch")) result = end_batch(run, tx, &detail, ret_error);
     if (result >= 0 && text_equal(task->kind, "restart")) result = end_restart(run, tx, ret_error);
     if (result >= 0) result = task_set_status(tx, task->id, TASK_DONE, detail, NULL, ret_error);
     return result < 0 ? result : step_commit(&run->run, TAKE(tx), ret_error);

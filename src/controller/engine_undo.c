@@ -16,6 +16,11 @@ static bool is_kind(const struct step_run *run, const char *kind) {
     return text_equal(run->task.kind, kind);
 }
 
+/* Of a deployment that is new: canceled, nothing of it is left. */
+static bool is_first(const struct step_run *run) {
+    return is_kind(run, "deploy") || is_kind(run, "batch");
+}
+
 /* ---- what was started ---- */
 
 /* Coming rows of the revision that the task works towards: warm ones go back, fresh ones end. */
@@ -130,7 +135,7 @@ static int bring_old_back(struct step_run *run, const struct step_state *state, 
 
 static int let_package_go(struct step_run *run, bool deployment_goes, struct error **ret_error) {
     struct controller *controller = run->controller;
-    if (!is_kind(run, "deploy") && !is_kind(run, "update")) return 0;
+    if (!is_first(run) && !is_kind(run, "update")) return 0;
     controller->packages->abandon(controller->package_store, run->task.id);
     return pins_let_go(controller, run->task.deployment_id, deployment_goes ? 0 : run->task.revision, run->task.id,
                        ret_error);
@@ -195,7 +200,7 @@ static int tell_deployment(struct step_run *run, struct store_transaction *tx, c
     if (is_kind(run, "delete")) return tell_delete(run, tx, telling, ret_error);
     if (state->committed) return tell_committed(run, tx, telling, ret_error);
     if (deployment->status == DEPLOYMENT_DELETING) return 0; /* a delete task stands behind this one */
-    if (telling->ending == TASK_CANCELED && is_kind(run, "deploy") && !deployment->serving_revision)
+    if (telling->ending == TASK_CANCELED && is_first(run) && !deployment->serving_revision)
         return engine_make_inactive(tx, deployment->id, run->task.id, telling->words, ret_error);
     if (is_put_back(run, telling)) return tell_put_back(run, tx, telling, ret_error);
     return deployment_set_status(tx, deployment->id, DEPLOYMENT_FAILED, telling->words, telling->why, run->task.id,
@@ -244,7 +249,7 @@ static int is_leaving_for_good(struct step_run *run, enum task_status ending, bo
     int result = store_begin(run->controller->store, &tx, ret_error);
     if (result < 0 || (result = deployment_load(tx, run->task.deployment_id, &deployment, ret_error)) < 0)
         return result;
-    *ret_goes = ending == TASK_CANCELED && is_kind(run, "deploy") && !deployment.serving_revision;
+    *ret_goes = ending == TASK_CANCELED && is_first(run) && !deployment.serving_revision;
     return 0;
 }
 

@@ -1,8 +1,10 @@
-/* What a re-index could not embed: while it runs, from the index's own list; afterwards from the copy with the task. */
+/* What a re-index could not embed: while it runs, from the index's own list; afterwards from the copy with the task.
+ * And the rows that a batch job rejected. */
 #include <stdlib.h>
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "controller/batch_job.h"
 #include "controller/collections.h"
 
 #define LOOKED_AT_MAXIMUM 11000 /* of a running one: as many as are copied at its end, and a page */
@@ -59,9 +61,10 @@ int failed_items_render(struct controller *controller, const char *task_id, int6
     _cleanup_task_ struct task task = {0};
     _cleanup_work_ struct reindex_work work = {0};
     int result = store_begin(controller->store, &tx, ret_error);
-    if (result < 0 || (result = task_load(tx, task_id, &task, ret_error)) < 0 ||
-        (result = add_copied(tx, task_id, limit, offset, document, array, ret_total, ret_error)) < 0)
-        return result;
+    if (result < 0 || (result = task_load(tx, task_id, &task, ret_error)) < 0) return result;
+    if (text_equal(task.kind, "batch"))
+        return batch_job_render_rejected(tx, task_id, limit, offset, document, array, ret_total, ret_error);
+    if ((result = add_copied(tx, task_id, limit, offset, document, array, ret_total, ret_error)) < 0) return result;
     store_rollback(TAKE(tx));
     reindex_work_read(&task, &work);
     bool is_filling = text_equal(task.kind, "reindex") && !task_status_is_finished(task.status) && work.index_id;

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "batch/batch.h"
 #include "controller/collections.h"
 
 /* ---- names ---- */
@@ -230,7 +231,8 @@ int operation_create(struct controller *controller, struct store_transaction *tx
                   "ttidiitii", id, request->name, request->replicas, request->cpu, request->memory_bytes, request->gpu,
                   request->tags_json, now, now);
     if (result < 0 || (result = insert_revision(tx, id, 1, request, ret_error)) < 0) return result;
-    result = insert_task(controller, tx, "deploy", id, request->name, 1, origin, NULL, ret_task, ret_error);
+    result = insert_task(controller, tx, request->is_batch ? "batch" : "deploy", id, request->name, 1, origin, NULL,
+                         ret_task, ret_error);
     if (result < 0) return result;
     return deployment_set_status(tx, id, DEPLOYMENT_CREATING, NULL, NULL, ret_task->id, ret_error);
 }
@@ -263,6 +265,10 @@ static int check_known_digest(struct store_transaction *tx, const struct deploym
 int operation_update(struct controller *controller, struct store_transaction *tx, const struct deployment *deployment,
                      const struct deployment_request *request, struct task *ret_task, struct error **ret_error) {
     int64_t revision = 0;
+    if (request->is_batch || batch_is_job(deployment->target_json))
+        return error_set(ret_error, ERROR_CONFLICT,
+                         "a batch job is not updated, nor does a service become one: POST a new one%s",
+                         request->is_batch ? "" : ", and DELETE this");
     int result = check_is_free(tx, deployment, ret_error);
     if (result < 0 || (result = check_known_digest(tx, deployment, request, ret_error)) < 0 ||
         (result = next_revision(tx, deployment->id, &revision, ret_error)) < 0 ||
@@ -397,7 +403,7 @@ int operation_delete(struct controller *controller, struct store_transaction *tx
 
 /* What the deployment is while a task of that kind runs. */
 static enum deployment_status status_during(const char *kind) {
-    if (text_equal(kind, "deploy")) return DEPLOYMENT_CREATING;
+    if (text_equal(kind, "deploy") || text_equal(kind, "batch")) return DEPLOYMENT_CREATING;
     if (text_equal(kind, "delete")) return DEPLOYMENT_DELETING;
     return DEPLOYMENT_UPDATING;
 }
@@ -420,7 +426,8 @@ static int redo(struct store_transaction *tx, const struct task *task, const str
  */
 static int revive(struct store_transaction *tx, const struct task *task, const struct deployment *deployment,
                   struct error **ret_error) {
-    if (text_equal(task->kind, "deploy")) return take_name(tx, deployment->name, deployment->id, ret_error);
+    if (text_equal(task->kind, "deploy") || text_equal(task->kind, "batch"))
+        return take_name(tx, deployment->name, deployment->id, ret_error);
     return error_set(ret_error, ERROR_CONFLICT, "the deployment of task %s is gone: deploy the model anew", task->id);
 }
 

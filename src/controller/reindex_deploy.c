@@ -22,7 +22,7 @@ static int parse_request(struct step_run *run, const struct reindex_work *work, 
     int result = json_parse_object(work->request_json, strlen(work->request_json), &document, &root, ret_error);
     if (result < 0) return result;
     const struct registry_context registry = registries_context(run->controller);
-    return request_parse(root, "destination", REQUEST_WHOLE, &registry, ret_request, ret_error);
+    return request_parse(root, "destination", REQUEST_SERVICE, &registry, ret_request, ret_error);
 }
 
 /* 1 when it is there. */

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "batch/batch.h"
 
 char *render_endpoint_url(const struct settings *settings, const char *name) {
     if (*settings->public_url) {
@@ -25,7 +26,8 @@ static void add_progress(yyjson_mut_doc *document, yyjson_mut_val *object, const
 static int add_running_progress(struct store_transaction *tx, const struct deployment *deployment,
                                 yyjson_mut_doc *document, yyjson_mut_val *object, struct error **ret_error) {
     bool is_running = deployment->status == DEPLOYMENT_CREATING || deployment->status == DEPLOYMENT_UPDATING ||
-                      deployment->status == DEPLOYMENT_DELETING;
+                      deployment->status == DEPLOYMENT_DELETING ||
+                      (deployment->status == DEPLOYMENT_ACTIVE && batch_is_job(deployment->target_json));
     if (!is_running || !deployment->task_id) return 0;
     _cleanup_task_ struct task task = {0};
     struct error *error = NULL;

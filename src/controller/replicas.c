@@ -37,6 +37,7 @@ struct replicas *replicas_new(void) {
 }
 
 void replica_view_clear(struct replica_view *view) {
+    free(view->address);
     free(view->report_json);
     free(view->cause);
     free(view->error_json);
@@ -101,6 +102,7 @@ static void apply(struct replica_view *view, const struct target_event *event) {
     view->final_down = event->kind == TARGET_DOWN && event->final;
     if (event->kind != TARGET_DOWN) view->pid = event->pid;
     if (event->kind == TARGET_UP) {
+        replace(&view->address, event->address);
         replace(&view->report_json, event->report_json);
         replace(&view->cause, NULL);
         replace(&view->error_json, NULL);
@@ -166,6 +168,7 @@ void replicas_get(struct replicas *replicas, const char *replica_id, struct repl
     const struct entry *entry = find(replicas, replica_id);
     if (entry) {
         *ret_view = entry->view;
+        ret_view->address = text_copy(entry->view.address);
         ret_view->report_json = text_copy(entry->view.report_json);
         ret_view->cause = text_copy(entry->view.cause);
         ret_view->error_json = text_copy(entry->view.error_json);

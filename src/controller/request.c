@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "batch/batch.h"
 #include "registry/registry_servers.h"
 #include "target/target.h"
 
@@ -81,11 +82,38 @@ static int check_environment(yyjson_val *environment, const char *where, struct 
     return 0;
 }
 
+#define FIELDS_MAXIMUM 32
+
+static int check_target_fields(yyjson_val *target, const char *where, struct error **ret_error) {
+    const char *known[FIELDS_MAXIMUM] = {"type", "target", "serving_image", "replicas", "port", "strategy", "env"};
+    size_t count = 0;
+    while (known[count]) count++;
+    for (size_t i = 0; batch_fields[i] && count < FIELDS_MAXIMUM; i++) known[count++] = batch_fields[i];
+    return json_check_fields(target, where, known, count, ret_error);
+}
+
+/* What belongs to one type alone. */
+static int check_type(yyjson_val *target, const char *where, const char *type, bool *ret_is_batch,
+                      struct error **ret_error) {
+    *ret_is_batch = text_equal(type, "batch_inference_job");
+    if (*ret_is_batch) {
+        _cleanup_batch_spec_ struct batch_spec spec = {0};
+        return batch_spec_parse(target, where, &spec, ret_error);
+    }
+    if (!text_equal(type, "api_service"))
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "%s.type must be api_service or batch_inference_job, not \"%.64s\"", where, type);
+    for (size_t i = 0; batch_fields[i]; i++)
+        if (yyjson_obj_get(target, batch_fields[i]))
+            return error_set(ret_error, ERROR_CONFIGURATION, "the field %s.%s belongs to the type batch_inference_job",
+                             where, batch_fields[i]);
+    return 0;
+}
+
 /* What of a target configuration has a type, and which values are known. */
-static int check_target(yyjson_val *target, const char *where, int64_t *ret_replicas, struct error **ret_error) {
-    static const char *const known[] = {"type", "target",    "serving_image", "replicas", "port",       "strategy",
-                                        "env",  "input_uri", "output_uri",    "format",   "batch_size", "on_error"};
-    int result = json_check_fields(target, where, known, ARRAY_SIZE(known), ret_error);
+static int check_target(yyjson_val *target, const char *where, struct deployment_request *request,
+                        struct error **ret_error) {
+    int result = check_target_fields(target, where, ret_error);
     if (result < 0) return result;
     const char *type = NULL, *name = "local", *strategy = "rolling", *text = NULL;
     int64_t number = 0;
@@ -95,31 +123,21 @@ static int check_target(yyjson_val *target, const char *where, int64_t *ret_repl
         (result = json_get_text(target, where, "strategy", false, &strategy, ret_error)) < 0 ||
         (result = json_get_text(target, where, "serving_image", false, &text, ret_error)) < 0 ||
         (result = json_get_number(target, where, "port", false, 1, 65535, &number, ret_error)) < 0 ||
-        (result = json_get_number(target, where, "replicas", false, 1, REPLICAS_MAXIMUM, ret_replicas, ret_error)) <
-            0 ||
+        (result = json_get_number(target, where, "replicas", false, 1, REPLICAS_MAXIMUM, &request->replicas,
+                                  ret_error)) < 0 ||
         (result = json_get_object(target, where, "env", false, &environment, ret_error)) < 0)
         return result;
-    if (text_equal(type, "batch_inference_job"))
-        return error_set(ret_error, ERROR_CONFIGURATION,
-                         "%s.type batch_inference_job is not in this build, which has: api_service", where);
-    if (!text_equal(type, "api_service"))
-        return error_set(ret_error, ERROR_CONFIGURATION,
-                         "%s.type must be api_service or batch_inference_job, not \"%.64s\"", where, type);
     if (!text_equal(strategy, "rolling") && !text_equal(strategy, "recreate"))
         return error_set(ret_error, ERROR_CONFIGURATION, "%s.strategy must be rolling or recreate, not \"%.64s\"",
                          where, strategy);
     if (environment && (result = check_environment(environment, where, ret_error)) < 0) return result;
-    static const char *const batch_only[] = {"input_uri", "output_uri", "format", "batch_size", "on_error"};
-    for (size_t i = 0; i < ARRAY_SIZE(batch_only); i++)
-        if (yyjson_obj_get(target, batch_only[i]))
-            return error_set(ret_error, ERROR_CONFIGURATION, "the field %s.%s belongs to the type batch_inference_job",
-                             where, batch_only[i]);
+    if ((result = check_type(target, where, type, &request->is_batch, ret_error)) < 0) return result;
     const struct target_ops *ops = NULL;
     return target_find(name, &ops, ret_error);
 }
 
-static int parse_target(yyjson_val *object, const char *where, bool required, struct deployment_request *request,
-                        struct error **ret_error) {
+static int parse_target(yyjson_val *object, const char *where, bool required, bool allows_batch,
+                        struct deployment_request *request, struct error **ret_error) {
     _cleanup_free_ char *path = inside(where, "deployment_target_config");
     yyjson_val *target = NULL;
     int result = json_get_object(object, where, "deployment_target_config", required, &target, ret_error);
@@ -128,7 +146,10 @@ static int parse_target(yyjson_val *object, const char *where, bool required, st
         request->target_json = text_copy("{\"type\":\"api_service\"}");
         return 0;
     }
-    result = check_target(target, path, &request->replicas, ret_error);
+    result = check_target(target, path, request, ret_error);
+    if (result >= 0 && request->is_batch && !allows_batch)
+        result = error_set(ret_error, ERROR_CONFIGURATION,
+                           "%s.type must be api_service here: a batch job is begun by POST /v1/deployments", path);
     if (result >= 0) request->target_json = json_write_canonical(target);
     return result;
 }
@@ -183,7 +204,7 @@ static int parse_fields(yyjson_val *object, const char *where, enum request_form
                         struct error **ret_error) {
     static const char *const known[] = {"model_uri", "deployment_target_config", "resource_allocation", "tags",
                                         "recipe",    "deployment_name"};
-    bool whole = form == REQUEST_WHOLE;
+    bool whole = form != REQUEST_MODEL_CONFIG;
     int result = json_check_fields(object, where, known, ARRAY_SIZE(known) - !whole, ret_error);
     if (result < 0) return result;
     const char *name = NULL, *uri = NULL;
@@ -198,7 +219,7 @@ static int parse_fields(yyjson_val *object, const char *where, enum request_form
             name);
     request->name = text_copy(name);
     request->model_uri = text_copy(uri);
-    if ((result = parse_target(object, where, whole, request, ret_error)) < 0) return result;
+    if ((result = parse_target(object, where, whole, form == REQUEST_WHOLE, request, ret_error)) < 0) return result;
     if ((result = parse_optional_objects(object, where, request, ret_error)) < 0) return result;
     return uri ? check_uri(registry, where, uri, ret_error) : 0;
 }

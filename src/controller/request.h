@@ -12,12 +12,14 @@ struct deployment_request {
     char *tags_json; /* "{}" when not given */
     int64_t replicas, memory_bytes, gpu;
     double cpu;
+    bool is_batch; /* a batch_inference_job */
 };
 void request_clear(struct deployment_request *request);
 #define _cleanup_request_ __attribute__((cleanup(request_clear)))
 
 enum request_form {
     REQUEST_WHOLE, /* POST, PUT: name, URI and target are required */
+    REQUEST_SERVICE, /* the same, and no batch job */
     REQUEST_MODEL_CONFIG, /* `config` of /deploy: no name allowed, everything optional */
 };
 int request_parse(yyjson_val *object, const char *where, enum request_form form,

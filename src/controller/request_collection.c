@@ -103,7 +103,7 @@ static int get_destination(yyjson_val *root, const struct registry_context *regi
         return result;
     }
     request->work.request_json = json_write_canonical(value);
-    return request_parse(value, "destination", REQUEST_WHOLE, registry, &request->destination, ret_error);
+    return request_parse(value, "destination", REQUEST_SERVICE, registry, &request->destination, ret_error);
 }
 
 static int get_ids(yyjson_val *root, struct reindex_request *request, struct error **ret_error) {

@@ -2,6 +2,7 @@
  * does, and so do parent and children of every unfinished task. */
 #include "base/clock.h"
 #include "base/memory.h"
+#include "controller/batch_job.h"
 #include "controller/engine-internal.h"
 
 static int delete_tasks(struct store_transaction *tx, int64_t before, struct error **ret_error) {
@@ -53,6 +54,7 @@ int retention_run(struct controller *controller, struct error **ret_error) {
         (result = store_run(
              tx, NULL, ret_error,
              "DELETE FROM task_failed_items WHERE NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = task_id)", "")) < 0 ||
+        (result = batch_job_forget(tx, ret_error)) < 0 ||
         (result = delete_events(tx, now - (int64_t)settings->event_retention_ms, ret_error)) < 0 ||
         (result = store_run(tx, NULL, ret_error, "DELETE FROM idempotency_keys WHERE created_at < ?", "i",
                             now - (int64_t)settings->idempotency_retention_ms)) < 0 ||
@@ -60,6 +62,6 @@ int retention_run(struct controller *controller, struct error **ret_error) {
         (result = delete_deployments(tx, now - (int64_t)settings->inactive_retention_ms, ret_error)) < 0 ||
         (result = store_commit(TAKE(tx), ret_error)) < 0)
         return error_wrap(ret_error, "delete what is past its retention");
-    result = pins_trim(controller, ret_error);
+    if ((result = batch_job_trim_spool(controller, ret_error)) >= 0) result = pins_trim(controller, ret_error);
     return result < 0 ? result : store_checkpoint(controller->store, ret_error);
 }

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "controller/batch_job.h"
 #include "controller/reindex_work.h"
 
 #define WAIT_FOR_MEMORY 1 /* it will fit once what is leaving has left */
@@ -19,7 +20,8 @@ struct provision {
     struct revision revision;
     struct replica_rows rows;
     struct step_state state;
-    bool idle; /* a re-index deploys it to fill an index: it gives way to all that answers */
+    bool idle; /* a re-index deploys it to fill an index, or it works for a batch job: it gives way to all that answers
+                */
 };
 
 static void provision_clear(struct provision *provision) {
@@ -36,6 +38,10 @@ static int find_purpose(struct provision *provision, struct store_transaction *t
     const struct task *task = &provision->run->task;
     _cleanup_task_ struct task parent = {0};
     _cleanup_work_ struct reindex_work work = {0};
+    if (text_equal(task->kind, "batch")) {
+        provision->idle = batch_job_is_idle(provision->revision.target_json);
+        return 0;
+    }
     if (!task->parent_id || !text_equal(task->kind, "deploy")) return 0;
     struct error *error = NULL;
     int result = task_load(tx, task->parent_id, &parent, &error);

@@ -7,5 +7,6 @@
 
 int step_unpin(struct step_run *run, struct error **ret_error) {
     if (text_equal(run->task.kind, "retire")) return 0;
-    return pins_let_go(run->controller, run->task.deployment_id, 0, NULL, ret_error);
+    const char *task_id = text_equal(run->task.kind, "batch") ? run->task.id : NULL;
+    return pins_let_go(run->controller, run->task.deployment_id, 0, task_id, ret_error);
 }

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "base/text.h"
 #include "base/number.h"
+#include "base/text.h"
 #include "runner/runner_service-internal.h"
 
 /* ---- request ------------------------------------------------------------------ */

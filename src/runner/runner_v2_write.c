@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "base/text.h"
 #include "base/number.h"
+#include "base/text.h"
 #include "runner/runner_v2-internal.h"
 
 /* A string as JSON. Bytes that are not UTF-8 cannot stand in JSON: false. */

@@ -389,7 +389,7 @@ int options_read(struct settings *settings, int argc, char **argv, struct error 
 int confinement_check(const struct settings *settings, struct error **ret_error);
 int start_prepare(struct supervisor *supervisor, struct error **ret_error);
 /* Where models may lie when the settings do not say. */
-void start_complete_model_roots(struct settings *settings, const char *state);
+void start_complete_roots(struct settings *settings, const char *state);
 void start_release(struct supervisor *supervisor);
 
 /* supervisor_lock.c: the locks of RULES P1. Return an enum serve_exit. */

@@ -33,7 +33,7 @@ static void copy_all(struct settings *to, const struct settings *from) {
 
 /* What the supervisor itself goes by, and what its next children find. */
 static void put_in_force(struct supervisor *supervisor) {
-    start_complete_model_roots(supervisor->settings, supervisor->state);
+    start_complete_roots(supervisor->settings, supervisor->state);
     log_open_as("supervisor", supervisor->settings->log_level, supervisor->settings->log_format);
     environment_free(supervisor->role_environment);
     supervisor->role_environment = environment_for_roles(supervisor->settings);

@@ -118,7 +118,7 @@ static int check_disk(struct supervisor *supervisor, struct error **ret_error) {
 
 /* run/ is emptied: its sockets are those of processes that have gone. */
 static int make_inner_folders(struct supervisor *supervisor, struct error **ret_error) {
-    static const char *const names[] = {"run", "logs", "models"};
+    static const char *const names[] = {"run", "logs", "models", "batch"};
     _cleanup_free_ char *run = fs_join(supervisor->state, names[0]);
     if (fs_remove_tree(run, ret_error)) return SERVE_EXIT_UNWRITABLE;
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -131,12 +131,17 @@ static int make_inner_folders(struct supervisor *supervisor, struct error **ret_
 
 /* The default, from where we are: children need not know where that was. A service manager starts its
  * services in "/", which nobody means to open as a whole. */
-void start_complete_model_roots(struct settings *settings, const char *state) {
-    if (*settings->model_roots) return;
+static void complete_roots(char **roots, const char *state, const char *folder) {
+    if (**roots) return;
     char here[PATH_MAX];
     bool use_here = getcwd(here, sizeof here) && strcmp(here, "/") && !strchr(here, ':');
-    free(settings->model_roots);
-    settings->model_roots = text_format("%s%s%s/models", use_here ? here : "", use_here ? ":" : "", state);
+    free(*roots);
+    *roots = text_format("%s%s%s/%s", use_here ? here : "", use_here ? ":" : "", state, folder);
+}
+
+void start_complete_roots(struct settings *settings, const char *state) {
+    complete_roots(&settings->model_roots, state, "models");
+    complete_roots(&settings->batch_roots, state, "batch");
 }
 
 /* The file, as it is called now: an upgrade without a name looks there again. */
@@ -174,7 +179,7 @@ int start_prepare(struct supervisor *supervisor, struct error **ret_error) {
         int result = steps[i](supervisor, ret_error);
         if (result) return result;
     }
-    start_complete_model_roots(supervisor->settings, supervisor->state);
+    start_complete_roots(supervisor->settings, supervisor->state);
     supervisor->program = find_program();
     raise_descriptor_limit(supervisor->settings);
     supervisor->role_environment = environment_for_roles(supervisor->settings);
