@@ -99,4 +99,7 @@ int transfer_turn(struct transfer *transfer, struct call *const *calls, size_t c
 /* A new file below the folder, with the folders that its path needs, following no link. -1 with errno. */
 int transfer_make_file(int folder, const char *path);
 int transfer_write(int descriptor, const char *bytes, size_t size);
+/* What was written goes to the disk while more of it comes, so that who syncs the file later waits for little. A hint:
+ * its failure is that of the later sync. */
+void transfer_begin_writeback(int descriptor, uint64_t written_before, size_t size);
 int transfer_fail_disk(const struct transfer *transfer, int errno_value, const char *path, struct error **ret_error);

@@ -31,7 +31,7 @@ static const struct {
     {{0xff}, 8}, /* multicast */
     {{0xfd, 0x00, 0x0e, 0xc2}, 32}, /* metadata: AWS, fd00:ec2::254 and its neighbours */
     {{0xfd, 0x20, 0x00, 0xce}, 32}, /* metadata: Google, fd20:ce::254 */
-    {{0xfd, 0x00, 0xc1, 0x91}, 32}, /* metadata: Oracle, fd00:c1::a9fe:a9fe */
+    {{0xfd, 0x00, 0x00, 0xc1}, 32}, /* metadata: Oracle, fd00:c1::a9fe:a9fe */
 };
 
 /* Where an IPv4 address lies inside an IPv6 one. */

@@ -194,6 +194,7 @@ static int take_body(struct call *call, const char *bytes, size_t size) {
         return call_fail(call, true, error);
     }
     digest_update(lane->digest, bytes, size);
+    transfer_begin_writeback(lane->descriptor, lane->written_bytes, size);
     lane->written_bytes += size;
     download->written_bytes += size;
     if (lane->written_bytes <= lane->counted_bytes) return 0;

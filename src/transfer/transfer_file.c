@@ -11,6 +11,8 @@
 #include "base/text.h"
 #include "transfer/transfer-internal.h"
 
+#define WRITEBACK_BYTES (4u << 20)
+
 static int open_beneath(int folder, const char *path, int flags, unsigned mode) {
     struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
                            .mode = mode,
@@ -53,6 +55,13 @@ int transfer_write(int descriptor, const char *bytes, size_t size) {
         size -= (size_t)written;
     }
     return 0;
+}
+
+void transfer_begin_writeback(int descriptor, uint64_t written_before, size_t size) {
+    uint64_t begin = written_before / WRITEBACK_BYTES, end = (written_before + size) / WRITEBACK_BYTES;
+    if (begin < end)
+        sync_file_range(descriptor, (off64_t)(begin * WRITEBACK_BYTES), (off64_t)((end - begin) * WRITEBACK_BYTES),
+                        SYNC_FILE_RANGE_WRITE);
 }
 
 int transfer_fail_disk(const struct transfer *transfer, int errno_value, const char *path, struct error **ret_error) {
