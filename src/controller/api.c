@@ -13,7 +13,10 @@
 #include "controller/api_processes.h"
 #include "controller/api_upgrade.h"
 #include "controller/follow.h"
+#include "controller/packages.h"
+#include "controller/upload.h"
 
+#define UPLOAD_PATH "/v1/packages" /* by POST: its body is streamed */
 #define PAGE_MAXIMUM 1000
 #define WAIT_MAXIMUM_S 600
 
@@ -49,6 +52,8 @@ struct api {
     struct process_questions *questions;
     struct upgrade_questions *upgrades;
     struct follows *follows;
+    struct uploads *uploads;
+    struct package_desk *desk;
 };
 
 /* ---- one call ---- */
@@ -59,6 +64,7 @@ static void call_free(struct api_call *call) {
     process_list_free(call->processes);
     free(call->told);
     follow_free(call->follow);
+    download_free(call->download);
     free(call);
 }
 
@@ -110,6 +116,10 @@ static void after_pool(uv_work_t *work, int status) {
         engine_wake(call->controller->engine);
         api_changed(api);
     }
+    if (call->download) {
+        download_begin(call, call_free);
+        return;
+    }
     if (call->error || call->status != API_WAIT || http_is_gone(call->request)) {
         if (call->status == API_WAIT && !call->error)
             error_set(&call->error, ERROR_UNAVAILABLE, "the client went away");
@@ -121,6 +131,11 @@ static void after_pool(uv_work_t *work, int status) {
         api->waiting = call;
         set_timer(api);
     }
+}
+
+static void end_upload(struct api_call *call) {
+    if (call->changed && !call->error) api_changed(call->controller->api);
+    send_answer(call);
 }
 
 /* ---- calls that wait ---- */
@@ -207,10 +222,16 @@ static const struct route *find_route(struct http_request *request, const char *
 
 /* ---- from HTTP to a call ---- */
 
+static bool is_upload_path(const char *path) {
+    return text_equal(path, UPLOAD_PATH) || text_equal(path, UPLOAD_PATH "/");
+}
+
 static enum http_body_mode on_head(struct http_request *request, void *context) {
     struct api *api = context;
-    request->body_maximum = api->controller->settings->control_body_maximum;
-    return HTTP_BODY_WHOLE;
+    bool is_upload = text_equal(request->method, "POST") && is_upload_path(request->path);
+    request->body_maximum =
+        is_upload ? api->controller->settings->upload_maximum : api->controller->settings->control_body_maximum;
+    return is_upload ? HTTP_BODY_STREAM : HTTP_BODY_WHOLE;
 }
 
 static int take_apart(struct api *api, struct http_request *request, struct api_call *call, struct error **ret_error) {
@@ -236,6 +257,8 @@ static void on_request(struct http_request *request, void *context) {
     call->total_count = -1;
     if (take_apart(api, request, call, &call->error) < 0)
         send_answer(call);
+    else if (call->handler == api_package_import)
+        uploads_begin(api->uploads, call);
     else if (call->handler == api_process_list || call->handler == api_metrics)
         process_questions_ask(api->questions, call); /* started when the supervisor has told */
     else if (!upgrade_questions_ask(api->upgrades, call, &failed))
@@ -246,7 +269,11 @@ static void on_request(struct http_request *request, void *context) {
 static void on_gone(struct http_request *request, void *context) {
     struct api *api = context;
     struct api_call *call = request->context; /* NULL: its body did not come whole */
-    if (call && call->is_following)
+    if (call && call->upload)
+        uploads_gone(call);
+    else if (call && call->is_downloading)
+        download_gone(call);
+    else if (call && call->is_following)
         follows_gone(api->follows, call, call_free);
     else
         look_again(api);
@@ -255,11 +282,30 @@ static void on_gone(struct http_request *request, void *context) {
 static void on_writable(struct http_request *request, void *context) {
     struct api *api = context;
     struct api_call *call = request->context;
-    if (call && call->is_following) follows_writable(api->follows, call);
+    if (call && call->is_downloading)
+        download_writable(call);
+    else if (call && call->is_following)
+        follows_writable(api->follows, call);
+}
+
+static void on_body(struct http_request *request, const char *bytes, size_t size, void *context) {
+    (void)context;
+    uploads_piece(request->context, bytes, size);
+}
+
+static void on_body_end(struct http_request *request, void *context) {
+    (void)context;
+    uploads_body_end(request->context);
 }
 
 static const struct http_handler handler = {
-    .on_head = on_head, .on_request = on_request, .on_gone = on_gone, .on_writable = on_writable};
+    .on_head = on_head,
+    .on_request = on_request,
+    .on_body = on_body,
+    .on_body_end = on_body_end,
+    .on_gone = on_gone,
+    .on_writable = on_writable,
+};
 
 /* ---- for the handlers ---- */
 
@@ -328,6 +374,8 @@ int api_new(struct controller *controller, struct api **ret_api, struct error **
     api->questions = process_questions_new(controller);
     api->upgrades = upgrade_questions_new(controller);
     api->follows = follows_new(controller, run_follow);
+    api->uploads = uploads_new(controller, end_upload);
+    api->desk = package_desk_new();
     *ret_api = api;
     return 0;
 }
@@ -342,6 +390,8 @@ int api_listen(struct api *api, struct error **ret_error) {
 
 void api_close(struct api *api) {
     if (!api) return;
+    package_desk_stop(api->desk);
+    uploads_stop(api->uploads);
     http_server_close(api->server);
     follows_close(api->follows);
     uv_close((uv_handle_t *)&api->woken, NULL);
@@ -353,7 +403,13 @@ void api_free(struct api *api) {
     process_questions_free(api->questions);
     upgrade_questions_free(api->upgrades);
     follows_free(api->follows);
+    uploads_free(api->uploads);
+    package_desk_free(api->desk);
     free(api);
+}
+
+struct package_desk *api_package_desk(struct api *api) {
+    return api->desk;
 }
 
 bool api_take_message(struct api *api, const struct wire_message *message) {

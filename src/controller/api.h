@@ -56,6 +56,9 @@ struct api_call {
     char *told;
     struct follow *follow; /* follow.h; NULL: an answer that ends */
     bool is_following; /* its answer has begun; loop thread only */
+    struct upload *upload; /* upload.h; NULL: its body came whole */
+    struct download *download; /* upload.h; NULL: its answer is in memory */
+    bool is_downloading; /* its answer has begun; loop thread only */
     struct api_call *next; /* in the list of those that wait */
     uv_work_t work;
 };

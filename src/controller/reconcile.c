@@ -229,7 +229,7 @@ static int drop_stale_pins(struct store_transaction *tx, struct error **ret_erro
     return store_run(
         tx, NULL, ret_error,
         "DELETE FROM pins WHERE NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = pins.task_id AND t.status IN "
-        "('pending', 'processing')) AND (substr(holder, 1, 5) = 'task:' OR (substr(holder, 1, 9) = 'revision:' AND "
+        "('pending', 'processing')) AND (substr(holder, 1, 5) IN ('task:', 'call:') OR (substr(holder, 1, 9) = 'revision:' AND "
         "NOT EXISTS (SELECT 1 FROM revisions v JOIN deployments d ON d.id = v.deployment_id "
         "WHERE 'revision:' || v.deployment_id || '/' || v.number = pins.holder AND d.status <> 'inactive')))",
         "");

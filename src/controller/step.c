@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "controller/packages.h"
 
 #define ACKNOWLEDGE_MS 10000 /* R3: a gateway that does not answer for so long is killed and started again */
 
@@ -51,6 +52,7 @@ void step_state_clear(struct step_state *state) {
     free(state->digest);
     free(state->resolved_uri);
     free(state->fingerprint);
+    free(state->facts_json);
     free(state->note);
     free(state->ending);
     free(state->work_json);
@@ -74,6 +76,7 @@ void step_state_read(const struct task *task, struct step_state *ret_state) {
         .digest = read_text(root, "digest"),
         .resolved_uri = read_text(root, "resolved_uri"),
         .fingerprint = read_text(root, "fingerprint"),
+        .facts_json = read_text(root, "facts"),
         .size_bytes = read_number(root, "size_bytes"),
         .file_count = read_number(root, "file_count"),
         .present = yyjson_get_bool(yyjson_obj_get(root, "present")),
@@ -107,6 +110,7 @@ char *step_state_as_json(const struct step_state *state) {
     json_add_text(document, root, "digest", state->digest);
     json_add_text(document, root, "resolved_uri", state->resolved_uri);
     json_add_text(document, root, "fingerprint", state->fingerprint);
+    json_add_text(document, root, "facts", state->facts_json);
     add_number(document, root, "size_bytes", state->size_bytes);
     add_number(document, root, "file_count", state->file_count);
     add_flag(document, root, "present", state->present);
@@ -176,6 +180,7 @@ int step_commit(struct step_run *run, struct store_transaction *tx, struct error
 
 int step_load(struct step_run *run, struct store_transaction *tx, struct deployment *ret_deployment,
               struct revision *ret_revision, struct error **ret_error) {
+    if (package_task_is(&run->task)) return package_task_load(&run->task, ret_revision, ret_error);
     int result = deployment_load(tx, run->task.deployment_id, ret_deployment, ret_error);
     return result < 0 ? result
                       : revision_load(tx, run->task.deployment_id, run->task.revision, ret_revision, ret_error);

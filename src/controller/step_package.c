@@ -9,6 +9,8 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/collections.h"
+#include "controller/fetch_claims.h"
+#include "controller/packages.h"
 
 static int publish(struct step_run *run, const struct step_state *state, struct error **ret_error) {
     struct package_info info = {.size_bytes = (uint64_t)state->size_bytes, .file_count = (uint64_t)state->file_count};
@@ -17,13 +19,16 @@ static int publish(struct step_run *run, const struct step_state *state, struct 
     return controller->packages->publish(controller->package_store, run->task.id, &info, ret_error);
 }
 
-static int record_package(struct store_transaction *tx, const struct step_state *state, struct error **ret_error) {
-    int64_t now = clock_wall_ms();
-    return store_run(
-        tx, NULL, ret_error,
-        "INSERT INTO packages (digest, size_bytes, file_count, created_at, used_at) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at",
-        "tiiii", state->digest, state->size_bytes, state->file_count, now, now);
+static int record_package(struct store_transaction *tx, const struct step_state *state, const struct revision *revision,
+                          struct error **ret_error) {
+    bool is_package = text_starts_with(revision->model_uri, PACKAGE_URI_PREFIX); /* says nothing of where it is from */
+    const struct package_origin origin = {
+        .source_uri = is_package ? NULL : revision->model_uri,
+        .resolved_uri = state->resolved_uri,
+        .facts_json = state->facts_json,
+        .recipe_json = revision->recipe_json,
+    };
+    return package_row_record(tx, state->digest, state->size_bytes, state->file_count, &origin, ret_error);
 }
 
 /* From now on the same source is known without fetching it; what is known of packages that have gone is forgotten. */
@@ -55,15 +60,37 @@ static int record_revision(struct store_transaction *tx, struct step_run *run, c
 
 /* An encoder in use stays what it is: where the package was seen running with this recipe, that is known here, before
  * anything is started. */
-static int check_encoder(struct step_run *run, struct store_transaction *tx, const struct step_state *state,
+static int check_encoder(struct store_transaction *tx, const struct step_state *state,
+                         const struct deployment *deployment, const struct revision *revision,
                          struct error **ret_error) {
+    _cleanup_free_ char *digest = NULL;
+    int result = encoder_known_digest(tx, state->digest, revision->recipe_json, &digest, ret_error);
+    return result < 0 ? result : encoder_check_digest(tx, deployment, deployment->serving_revision, digest, ret_error);
+}
+
+/* What the package is for: a revision of a deployment, or itself. */
+static int record_use(struct step_run *run, struct store_transaction *tx, const struct step_state *state,
+                      const struct deployment *deployment, const struct revision *revision, struct error **ret_error) {
+    if (package_task_is(&run->task)) return package_task_record(run, tx, state->digest, ret_error);
+    int result = check_encoder(tx, state, deployment, revision, ret_error);
+    return result < 0 ? result : record_revision(tx, run, state, ret_error);
+}
+
+static int record(struct step_run *run, const struct step_state *state, struct error **ret_error) {
     _cleanup_deployment_ struct deployment deployment = {0};
     _cleanup_revision_ struct revision revision = {0};
-    _cleanup_free_ char *digest = NULL;
-    int result = step_load(run, tx, &deployment, &revision, ret_error);
-    if (result < 0 || (result = encoder_known_digest(tx, state->digest, revision.recipe_json, &digest, ret_error)) < 0)
+    _cleanup_transaction_ struct store_transaction *tx = NULL;
+    _cleanup_free_ char *size = text_size((uint64_t)state->size_bytes);
+    _cleanup_free_ char *words = text_format("package sha256:%s, %s in %lld files%s", state->digest, size,
+                                             (long long)state->file_count, state->present ? "; it was here" : "");
+    int result = step_begin(run, &tx, ret_error);
+    if (result < 0 || (result = step_load(run, tx, &deployment, &revision, ret_error)) < 0 ||
+        (result = record_package(tx, state, &revision, ret_error)) < 0 ||
+        (result = record_source(tx, state, ret_error)) < 0 ||
+        (result = record_use(run, tx, state, &deployment, &revision, ret_error)) < 0 ||
+        (result = event_add(tx, "package", run->task.deployment_id, run->task.id, words, NULL, ret_error)) < 0)
         return result;
-    return encoder_check_digest(tx, &deployment, deployment.serving_revision, digest, ret_error);
+    return step_commit(run, TAKE(tx), ret_error);
 }
 
 int step_package(struct step_run *run, struct error **ret_error) {
@@ -72,14 +99,6 @@ int step_package(struct step_run *run, struct error **ret_error) {
     if (!state.digest) return error_set(ret_error, ERROR_DEPLOYMENT, "package: nothing was verified");
     int result = state.present ? 0 : publish(run, &state, ret_error);
     if (result < 0) return error_wrap(ret_error, "package sha256:%s", state.digest);
-    _cleanup_free_ char *size = text_size((uint64_t)state.size_bytes);
-    _cleanup_free_ char *words = text_format("package sha256:%s, %s in %lld files%s", state.digest, size,
-                                             (long long)state.file_count, state.present ? "; it was here" : "");
-    _cleanup_transaction_ struct store_transaction *tx = NULL;
-    if ((result = step_begin(run, &tx, ret_error)) < 0 || (result = check_encoder(run, tx, &state, ret_error)) < 0 ||
-        (result = record_package(tx, &state, ret_error)) < 0 || (result = record_source(tx, &state, ret_error)) < 0 ||
-        (result = record_revision(tx, run, &state, ret_error)) < 0 ||
-        (result = event_add(tx, "package", run->task.deployment_id, run->task.id, words, NULL, ret_error)) < 0)
-        return result;
-    return step_commit(run, TAKE(tx), ret_error);
+    if ((result = record(run, &state, ret_error)) >= 0) fetch_claim_finish(run, state.digest);
+    return result;
 }

@@ -25,6 +25,7 @@ const char *const *step_pipeline(const struct task *task);
 /* A task's durable working memory. All owned. */
 struct step_state {
     char *digest, *resolved_uri; /* fetch, verify */
+    char *facts_json; /* what the source says of the model, or NULL */
     char *fingerprint; /* of the source, when it was the same before and after it was fetched */
     int64_t size_bytes, file_count;
     bool present; /* the package was there already: nothing to fetch */
@@ -56,7 +57,7 @@ int step_canceled(struct error **ret_error);
 int step_begin(struct step_run *run, struct store_transaction **ret_tx, struct error **ret_error);
 /* Commits, then tells those who wait. */
 int step_commit(struct step_run *run, struct store_transaction *tx, struct error **ret_error);
-/* Task's deployment and the revision it works towards. */
+/* Task's deployment and the revision it works towards; of a task of kind `package` only model_uri and recipe_json. */
 int step_load(struct step_run *run, struct store_transaction *tx, struct deployment *ret_deployment,
               struct revision *ret_revision, struct error **ret_error);
 

@@ -9,12 +9,13 @@
 #define CONTROLLER_HOST "controller"
 
 static void send_on(struct exchange *exchange);
+static void send_upload(struct exchange *exchange);
 
 static void when_failed(struct exchange *exchange, const struct http_failure *failure) {
     if (http_has_begun(exchange->request)) {
         exchange_break(exchange);
-    } else if (gateway_hold_may_repeat(exchange, failure->sent)) {
-        send_on(exchange);
+    } else if (gateway_hold_may_repeat(exchange, failure->sent) && !exchange->body_is_lost) {
+        (exchange->body_is_streamed ? send_upload : send_on)(exchange);
     } else if (failure->timed_out && failure->sent) {
         exchange_fail_with(exchange, ERROR_UNAVAILABLE, 504, "the controller has not answered in time");
     } else {
@@ -70,7 +71,50 @@ static void judge(struct exchange *exchange) {
     gateway_limits_judge_control(exchange, send_on);
 }
 
+/* ---- bodies that are too large to be held ------------------------------------ */
+
+static void send_upload(struct exchange *exchange) {
+    if (gateway_hold_wait(exchange, send_upload)) return;
+    gateway_hold_sending(exchange);
+    bool goes_on = exchange->request->has_body && !exchange->body_has_ended;
+    gateway_relay(exchange, exchange->gateway->controller, CONTROLLER_HOST, when_failed);
+    if (!goes_on) return;
+    bool has_room = true;
+    if (exchange->body.size) has_room = http_call_send(exchange->call, exchange->body.bytes, exchange->body.size);
+    if (has_room) http_resume_body(exchange->request);
+}
+
+static void upload_begins(struct exchange *exchange) {
+    http_pause_body(exchange->request); /* what is on its way already is held, the rest waits at the client */
+    send_upload(exchange);
+}
+
+static void upload_piece(struct exchange *exchange, const char *bytes, size_t size) {
+    if (exchange->call) {
+        exchange->body_is_lost = true;
+        if (!http_call_send(exchange->call, bytes, size)) http_pause_body(exchange->request);
+    } else if (!buffer_append(&exchange->body, bytes, size)) {
+        exchange_fail_with(exchange, ERROR_UNAVAILABLE, 503, "no memory to hold the upload while it waits");
+    }
+}
+
+static void upload_end(struct exchange *exchange) {
+    exchange->body_has_ended = true;
+    if (exchange->call) http_call_end_body(exchange->call);
+}
+
+static const struct exchange_stream upload_stream = {.begins = upload_begins, .piece = upload_piece, .end = upload_end};
+
+static enum http_body_mode serve_upload(struct exchange *exchange) {
+    exchange->request->body_maximum = exchange->gateway->settings->upload_maximum;
+    exchange->stream = &upload_stream;
+    exchange->body_is_streamed = true;
+    exchange_set_step(exchange, EXCHANGE_BODY);
+    return HTTP_BODY_STREAM;
+}
+
 enum http_body_mode gateway_serve_control(struct exchange *exchange) {
+    if (!strcmp(exchange->match.endpoint->name, "package_import")) return serve_upload(exchange);
     bool is_limited = exchange->token && exchange->token->is_limited;
     uint64_t maximum = exchange->gateway->settings->control_body_maximum;
     if (is_limited && maximum > GATEWAY_LIMITED_BODY_MAXIMUM) maximum = GATEWAY_LIMITED_BODY_MAXIMUM;

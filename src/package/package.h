@@ -74,6 +74,9 @@ struct package_listener {
  * caller compares. `listener` may be NULL. What it leaves after an error is the caller's to remove. */
 int package_copy_folder(const char *from, const char *to, const struct package_listener *listener,
                         struct package_info *ret_info, struct error **ret_error);
+/* Tells of each file, sorted by path; reads none of them. */
+int package_list_folder(const char *folder, void (*visit)(const char *path, uint64_t size_bytes, void *context),
+                        void *context, struct error **ret_error);
 /* Reads every byte and changes nothing. */
 int package_hash_folder(const char *folder, struct package_info *ret_info, struct error **ret_error);
 /* Removes a folder, read-only ones in it too; missing is fine. */

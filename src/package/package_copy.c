@@ -116,6 +116,15 @@ int package_hash_folder(const char *folder, struct package_info *ret_info, struc
     return package_copy_folder(folder, NULL, NULL, ret_info, ret_error);
 }
 
+int package_list_folder(const char *folder, void (*visit)(const char *path, uint64_t size_bytes, void *context),
+                        void *context, struct error **ret_error) {
+    _cleanup_tree_ struct package_tree tree = {0};
+    int result = package_tree_read(folder, &tree, ret_error);
+    if (result < 0) return result;
+    for (size_t i = 0; i < tree.file_count; i++) visit(tree.files[i].path, tree.files[i].size_bytes, context);
+    return 0;
+}
+
 int package_remove_folder(const char *folder, struct error **ret_error) {
     return package_tree_remove(folder, ret_error);
 }

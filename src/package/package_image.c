@@ -208,3 +208,8 @@ struct package_tar *package_image_archive(const struct package_image *image, str
     package_tar_add_tar(archive, layer_path, layer);
     return archive;
 }
+
+/* It is the last entry: behind it are two empty blocks, and a tar is whole blocks long. */
+uint64_t package_image_layer_offset(const struct package_tar *archive, const struct package_tar *layer) {
+    return package_tar_size(archive) - PACKAGE_TAR_END_BYTES - package_tar_size(layer);
+}

@@ -61,3 +61,5 @@ void package_image_clear(struct package_image *image);
  * borrowed and must outlive it. Its name in the layout is `reference` ("slipway:<digest>" if NULL). */
 struct package_tar *package_image_archive(const struct package_image *image, struct package_tar *layer,
                                           const char *reference);
+/* Where in that archive the layer begins. */
+uint64_t package_image_layer_offset(const struct package_tar *archive, const struct package_tar *layer);

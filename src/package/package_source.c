@@ -86,6 +86,8 @@ static la_int64_t on_skip(struct archive *archive, void *context, la_int64_t req
 }
 
 int package_archive_fail(struct archive *archive, struct error **ret_error) {
+    if (!archive_format(archive))
+        return error_set(ret_error, ERROR_CONFIGURATION, "it is neither a tar (alone, or in gzip or zstd) nor a zip");
     const char *words = archive_error_string(archive);
     _cleanup_free_ char *text = text_copy(words ? words : "it cannot be read");
     text_make_utf8(text);

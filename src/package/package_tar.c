@@ -179,7 +179,7 @@ void package_tar_add_tar(struct package_tar *tar, const char *name, struct packa
 }
 
 uint64_t package_tar_size(const struct package_tar *tar) {
-    return tar->end + 2 * BLOCK;
+    return tar->end + PACKAGE_TAR_END_BYTES;
 }
 
 /* ---- reading ---- */

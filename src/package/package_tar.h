@@ -11,6 +11,8 @@
 
 #include "base/error.h"
 
+#define PACKAGE_TAR_END_BYTES 1024 /* what ends an archive */
+
 struct package_tar;
 struct package_tar *package_tar_new(void);
 void package_tar_free(struct package_tar *tar);
