@@ -87,7 +87,11 @@ class Api:
     # packages
     upload_package = operation(_service.upload_package)
     list_packages = operation(_service.list_packages)
+    get_package = operation(_service.get_package)
+    build_package = operation(_service.build_package)
     export_package = operation(_service.export_package)
+    delete_package = operation(_service.delete_package)
+    prune_packages = operation(_service.prune_packages)
 
     # tokens
     create_token = operation(_service.create_token)

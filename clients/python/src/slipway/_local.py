@@ -75,9 +75,12 @@ def answers(url: str) -> bool:
     base = "http://localhost" if path != url else url
     try:
         with httpx.Client(transport=transport, timeout=5.0, trust_env=False, verify=False) as http:
-            answer = http.get(base + "/livez")
-            return str(answer.headers.get("Server", "")).lower().startswith("slipway")
-    except httpx.HTTPError:
+            answer = http.get(base + "/v1/deployments", params={"limit": 1})
+            if answer.status_code == 200:
+                return "X-Total-Count" in answer.headers and isinstance(answer.json(), list)
+            problem = answer.json()
+            return isinstance(problem, dict) and problem.get("error") in errors.BY_NAME
+    except (httpx.HTTPError, ValueError):
         return False
 
 

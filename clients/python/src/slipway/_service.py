@@ -16,7 +16,7 @@ import httpx
 from . import errors
 from ._deployments import Id
 from ._steps import Body, Call, Download, Invoke, Step, anything, many, nothing, one, path, without_nones
-from .models import Embeddings, Package, Page, Process, Token, Upgrade
+from .models import Embeddings, Package, PackageDetails, PackagesPruned, Page, Process, Task, Token, Upgrade
 
 PACKAGES = "/v1/packages"
 TOKENS = "/v1/tokens"
@@ -93,11 +93,34 @@ def list_packages(limit: int = 100, offset: int = 0) -> Call[Page[Package]]:
     return Call("GET", PACKAGES, many(Package), query={"limit": limit, "offset": offset})
 
 
+def get_package(package: str) -> Call[PackageDetails]:
+    """One package, by its URI or digest, with its files and its image."""
+    return Call("GET", _package(package), one(PackageDetails))
+
+
+def build_package(model_uri: str, recipe: Mapping[str, Any] | None = None) -> Call[Task]:
+    """Fetches a model and keeps it, without deploying it. The task's metadata has the package_uri when it is done."""
+    return Call("POST", PACKAGES + "/build", one(Task), json=without_nones(model_uri=model_uri, recipe=recipe))
+
+
 def export_package(package: str, file: str | os.PathLike[str]) -> Generator[Step, Any, int]:
-    """The package (its URI or digest) as a tar into `file`, which is there when it is whole; its size in bytes."""
-    call = Call("GET", path(PACKAGES + "/{}", package.removeprefix("package:")), nothing, timeout=3600.0)
-    size: int = yield Download(call, os.fspath(file))
+    """The package as an OCI image layout in a tar, into `file`, which is there when it is whole; its size in bytes."""
+    size: int = yield Download(Call("GET", _package(package) + "/export", nothing, timeout=3600.0), os.fspath(file))
     return size
+
+
+def delete_package(package: str) -> Call[None]:
+    """ConflictError when something needs it."""
+    return Call("DELETE", _package(package), nothing)
+
+
+def prune_packages(*, dry_run: bool | None = None, all: bool | None = None) -> Call[PackagesPruned]:
+    """Removes every package that nothing needs; with `all`, also those that were uploaded or built within the last hour."""
+    return Call("POST", PACKAGES + "/prune", one(PackagesPruned), json=without_nones(dry_run=dry_run, all=all))
+
+
+def _package(package: str) -> str:
+    return path(PACKAGES + "/{}", package.removeprefix("package:"))
 
 
 def _pack(source: str) -> IO[bytes]:

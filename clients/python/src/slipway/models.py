@@ -345,6 +345,39 @@ class Package(Answer):
     """A model as it was fetched, uploaded or imported, addressed by its digest."""
 
     package_uri: str  # what deploys it: "package:sha256:…"
+    digest: str | None = None
+    size_bytes: int = 0
+    files: int = 0
+    source_uri: str | None = None
+    resolved_uri: str | None = None
+    pinned_by: list[str] = Field(default_factory=list)
+    created_at: datetime | None = None
+    used_at: datetime | None = None
+
+
+class PackageFile(Answer):
+    path: str
+    size_bytes: int
+
+
+class PackageDetails(Package):
+    recipe: dict[str, Any] | None = None
+    facts: dict[str, Any] | None = None
+    manifest_digest: str | None = None
+    layer_digest: str | None = None
+    manifest: dict[str, Any] | None = None
+    contents: list[PackageFile] = Field(default_factory=list)
+
+
+class PackagePruned(Answer):
+    digest: str
+    size_bytes: int = 0
+
+
+class PackagesPruned(Answer):
+    removed: list[PackagePruned] = Field(default_factory=list)
+    size_bytes: int = 0
+    dry_run: bool = False
 
 
 class Token(Answer):

@@ -18,7 +18,7 @@ from .models import DeploymentRequest, DeploymentStatusResponse
 
 logger = logging.getLogger("ml_model_deployment_service")
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*):")
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+._-]*):")
 _OF_THE_SERVICE = frozenset({"file", "package"})  # what lies on its own disk
 
 

@@ -1,0 +1,86 @@
+"""Fixtures of the tests of both Python distributions, against the real program (SLIPWAY_PROGRAM, else build/slipway).
+
+    service        a running service with a folder of models it may open
+    make_service   makes more of them, or ones with settings: make_service(token="secret").start()
+    models         that folder; tiny models are laid out in it by test/system/models.py
+    client         a slipway.Client of `service`
+
+The program is started by the same helper as in the system tests. It is called slipway there, as the package under test is
+here: it is loaded under another name.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SYSTEM = ROOT / "test" / "system"
+sys.path.append(str(SYSTEM))  # behind what is installed: `import slipway` is the package
+
+import slipway  # noqa: E402
+
+assert "clients" in slipway.__file__ or "site-packages" in slipway.__file__, slipway.__file__
+
+
+def load(name, file):
+    """A helper of the system tests, for which `slipway` is the module beside it."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    ours, sys.modules["slipway"] = sys.modules["slipway"], sys.modules.get("slipway_program", module)
+    try:
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.modules["slipway"] = ours
+    return module
+
+
+program = load("slipway_program", SYSTEM / "slipway.py")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "sanitizer: also run against the program built with sanitizers")
+
+
+@pytest.fixture(autouse=True)
+def no_service_of_the_machine(monkeypatch):
+    """What a test does not say itself is not taken from the environment."""
+    for name in [name for name in os.environ if name.startswith("SLIPWAY_")]:
+        if name not in ("SLIPWAY_PROGRAM", "SLIPWAY_BUILD"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def models(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def make_service(tmp_path, models):
+    services = []
+
+    def make(folder=None, **settings):
+        settings.setdefault("model_roots", models)
+        service = program.Slipway(folder or tmp_path / f"slipway-{len(services)}", is_watched=False, **settings)
+        services.append(service)
+        return service
+
+    yield make
+    for service in services:
+        service.close()
+
+
+@pytest.fixture
+def service(make_service):
+    return make_service().start()
+
+
+@pytest.fixture
+def client(service):
+    with slipway.Client(service.url) as client:
+        yield client
