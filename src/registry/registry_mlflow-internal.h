@@ -68,8 +68,8 @@ struct transfer *mlflow_transfer(struct mlflow *mlflow);
 struct transfer_credentials mlflow_credentials(const struct mlflow *mlflow); /* borrowed */
 const char *mlflow_url(const struct mlflow *mlflow); /* without '/' at its end */
 
-/* GET of url() + path; an answer other than 200 (and 206 where `header` asks for a range) is MODEL_REGISTRY with the
- * server's words. */
+/* GET of url() + path; an answer other than 200 (and 206 and 416 where `header` asks for a range) is MODEL_REGISTRY
+ * with the server's words. */
 int mlflow_get(struct mlflow *mlflow, const char *path, const char *header, size_t maximum,
                struct transfer_answer *ret_answer, struct error **ret_error);
 /* The same; the body must be a JSON object. */

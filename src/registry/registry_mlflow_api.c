@@ -112,7 +112,8 @@ int mlflow_get(struct mlflow *mlflow, const char *path, const char *header, size
     _cleanup_answer_ struct transfer_answer answer = {0};
     int result = ask(mlflow, &request, &answer, ret_error);
     if (result < 0) return result;
-    if (answer.status != 200 && !(header && answer.status == 206)) return fail_answer(mlflow, &answer, ret_error);
+    bool is_of_range = header && (answer.status == 206 || answer.status == 416);
+    if (answer.status != 200 && !is_of_range) return fail_answer(mlflow, &answer, ret_error);
     *ret_answer = answer;
     answer = (struct transfer_answer){0};
     return 0;

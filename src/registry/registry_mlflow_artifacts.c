@@ -16,7 +16,8 @@
 
 #define ARTIFACTS "/api/2.0/mlflow-artifacts/artifacts"
 #define LISTING_MAXIMUM ((size_t)32 << 20) /* one folder's */
-#define IDENTIFIED_MAXIMUM 512 /* files that are asked for one by one */
+#define PROBE_MAXIMUM 65536 /* bytes of an answer that is asked for one byte */
+#define IDENTIFIED_MAXIMUM 256 /* files that are asked for one by one */
 #define AT_REST_S 3
 
 /* ---- where ---- */
@@ -203,14 +204,19 @@ static char *identity_of(const struct transfer_answer *answer) {
     return size > 2 && size <= 256 && etag[0] == '"' && etag[size - 1] == '"' ? TAKE(etag) : NULL;
 }
 
-/* By its first byte: the route knows no HEAD. */
-static int identify(struct mlflow *mlflow, struct registry_file *file, struct error **ret_error) {
+/* By its first byte, since the route knows no HEAD; an empty file, whose size is not always listed, has none. */
+static void identify(struct mlflow *mlflow, struct registry_file *file) {
     _cleanup_free_ char *encoded = encode_path(file->source);
     _cleanup_free_ char *url = text_format(ARTIFACTS "%s", encoded);
     _cleanup_answer_ struct transfer_answer answer = {0};
-    int result = mlflow_get(mlflow, url, file->size_bytes ? "Range: bytes=0-0" : NULL, 65536, &answer, ret_error);
+    const char *range = file->size_bytes ? "Range: bytes=0-0" : NULL;
+    int result = mlflow_get(mlflow, url, range, PROBE_MAXIMUM, &answer, NULL);
+    if (!result && answer.status == 416) {
+        transfer_answer_clear(&answer);
+        answer = (struct transfer_answer){0};
+        result = mlflow_get(mlflow, url, NULL, PROBE_MAXIMUM, &answer, NULL);
+    }
     if (!result) file->identity = identity_of(&answer);
-    return result;
 }
 
 static int by_size(const void *a, const void *b) {
@@ -219,7 +225,8 @@ static int by_size(const void *a, const void *b) {
 }
 
 /* The smallest first: a server that keeps its artifacts elsewhere fetches a file whole to hand out its first byte, and
- * has no ETag for it, so that the others are not asked for. */
+ * has no ETag for it, so that the others are not asked for. A server that will not answer so (one that knows no ranges
+ * sends the whole file, which is broken off) is no failure: only nothing is known. */
 int mlflow_artifacts_identify(struct mlflow *mlflow, struct registry_resolution *resolution, struct error **ret_error) {
     size_t count = resolution->file_count;
     if (!count || count > IDENTIFIED_MAXIMUM) return 0;
@@ -227,7 +234,8 @@ int mlflow_artifacts_identify(struct mlflow *mlflow, struct registry_resolution 
     for (size_t i = 0; i < count; i++) order[i] = &resolution->files[i];
     qsort(order, count, sizeof *order, by_size);
     for (size_t i = 0; i < count; i++) {
-        int result = identify(mlflow, order[i], ret_error);
+        identify(mlflow, order[i]);
+        int result = registry_check_canceled(mlflow_context(mlflow), ret_error);
         if (result < 0) return result;
         if (!order[i]->identity) return 0;
     }

@@ -15,6 +15,7 @@ class Bed:
     root = None  # a folder that model URIs may point into
     address = None  # (host, port) of the server
     knows_identity = True  # it tells what would be another if the bytes were
+    settles_s = 0  # how long it does not tell that of a file that has just changed
     pins = True  # it has names that cannot change
 
     def publish(self, model, files):

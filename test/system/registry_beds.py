@@ -9,15 +9,16 @@ import pytest
 
 from registry_bed import Bed
 from registry_bed_http import *  # noqa: F403
+from registry_bed_mlflow import *  # noqa: F403
 from registry_bed_oci import *  # noqa: F403
 from registry_bed_s3 import *  # noqa: F403
 
-NAMES = ["file", "http", "s3", "oci"]
+NAMES = ["file", "http", "s3", "oci", "mlflow3", "mlflow2"]
 DIGESTED = ["http", "oci"]  # those of them whose source tells digests: of the files, or of the whole
 
 
 class FileBed(Bed):
-    name, pins = "file", False
+    name, pins, settles_s = "file", False, 3.1
 
     def __init__(self, folder):
         self.root = folder

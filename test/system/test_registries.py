@@ -116,8 +116,7 @@ def test_the_same_model_is_one_tree_from_everywhere(bed, fetch):
 
 def test_what_was_resolved_is_told_and_stays_the_same(bed, fetch):
     bed.publish("stays", TREE)
-    if bed.name == "file":
-        time.sleep(3.1)  # a file that changed just now could change again without its time telling (registry.h)
+    time.sleep(bed.settles_s)  # a file that changed just now could change again without its time telling (registry.h)
     first, second = (fetch(bed, "stays", resolve_only=True).resolution for _ in range(2))
     assert first["resolved_uri"] == second["resolved_uri"]
     assert first["fingerprint"] == second["fingerprint"]
