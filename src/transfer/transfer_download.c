@@ -270,8 +270,7 @@ static int give_up(const struct lane *lane, struct error *error, struct error **
 /* Another try, later; or the end. Takes the error. */
 static int try_again(struct lane *lane, struct error *error, struct error **ret_error) {
     const struct transfer_config *config = &lane->call.transfer->config;
-    if (lane->written_bytes > lane->asked_from) lane->failures = 0;
-    lane->failures++;
+    lane->failures = lane->written_bytes > lane->asked_from ? 0 : lane->failures + 1;
     uint64_t pause_ms = call_pause_ms(&lane->call, lane->failures);
     uint64_t now = clock_monotonic_ms();
     if (lane->failures >= config->attempts || ++lane->tries >= TRIES_MAXIMUM ||

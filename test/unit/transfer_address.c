@@ -25,24 +25,64 @@ static bool is_allowed(const char *text) {
 
 static void servers_may_be_connected_to(void **state) {
     (void)state;
-    static const char *const addresses[] = {
-        "127.0.0.1", "10.0.0.1", "192.168.1.1", "100.64.0.1", "100.100.100.201", "169.253.255.255", "169.255.0.0",
-        "223.255.255.255", "8.8.8.8", "168.63.129.17", "::1", "2606:4700::1", "fd00::1", "fd12:3456::1",
-        "::ffff:10.0.0.1", "64:ff9b::8.8.8.8", "2002:808:808::1", "fe7f::1", "2001:db8::1"};
+    static const char *const addresses[] = {"127.0.0.1",
+                                            "10.0.0.1",
+                                            "192.168.1.1",
+                                            "100.64.0.1",
+                                            "100.100.100.201",
+                                            "169.253.255.255",
+                                            "169.255.0.0",
+                                            "223.255.255.255",
+                                            "8.8.8.8",
+                                            "168.63.129.17",
+                                            "::1",
+                                            "2606:4700::1",
+                                            "fd00::1",
+                                            "fd12:3456::1",
+                                            "::ffff:10.0.0.1",
+                                            "64:ff9b::8.8.8.8",
+                                            "2002:808:808::1",
+                                            "fe7f::1",
+                                            "2001:db8::1"};
     for (size_t i = 0; i < ARRAY_SIZE(addresses); i++)
         if (!is_allowed(addresses[i])) fail_msg("%s was refused", addresses[i]);
 }
 
 static void links_multicast_and_metadata_are_refused_in_every_form(void **state) {
     (void)state;
-    static const char *const addresses[] = {
-        "0.0.0.0", "0.1.2.3", "169.254.0.0", "169.254.169.254", "169.254.170.2", "169.254.255.255", "100.100.100.200",
-        "168.63.129.16", "192.0.0.192", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "::", "fe80::1",
-        "febf::1", "fec0::1", "ff02::1", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:c1::a9fe:a9fe",
-        "::ffff:169.254.169.254", "::ffff:0.0.0.0", "::169.254.169.254", "::ffff:0:169.254.169.254",
-        "64:ff9b::169.254.169.254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::169.254.169.254", "2002:a9fe:a9fe::1",
-        "2001:0:1234:5678::5601:5601", /* Teredo: 169.254.169.254, inverted */
-        "2001:db8::5efe:169.254.169.254", "fd00::200:5efe:169.254.169.254"};
+    static const char *const addresses[] = {"0.0.0.0",
+                                            "0.1.2.3",
+                                            "169.254.0.0",
+                                            "169.254.169.254",
+                                            "169.254.170.2",
+                                            "169.254.255.255",
+                                            "100.100.100.200",
+                                            "168.63.129.16",
+                                            "192.0.0.192",
+                                            "224.0.0.1",
+                                            "239.255.255.255",
+                                            "240.0.0.1",
+                                            "255.255.255.255",
+                                            "::",
+                                            "fe80::1",
+                                            "febf::1",
+                                            "fec0::1",
+                                            "ff02::1",
+                                            "fd00:ec2::254",
+                                            "fd00:ec2::23",
+                                            "fd20:ce::254",
+                                            "fd00:c1::a9fe:a9fe",
+                                            "::ffff:169.254.169.254",
+                                            "::ffff:0.0.0.0",
+                                            "::169.254.169.254",
+                                            "::ffff:0:169.254.169.254",
+                                            "64:ff9b::169.254.169.254",
+                                            "64:ff9b::a9fe:a9fe",
+                                            "64:ff9b:1::169.254.169.254",
+                                            "2002:a9fe:a9fe::1",
+                                            "2001:0:1234:5678::5601:5601", /* Teredo: 169.254.169.254, inverted */
+                                            "2001:db8::5efe:169.254.169.254",
+                                            "fd00::200:5efe:169.254.169.254"};
     for (size_t i = 0; i < ARRAY_SIZE(addresses); i++)
         if (is_allowed(addresses[i])) fail_msg("%s was allowed", addresses[i]);
     struct sockaddr_un other = {.sun_family = AF_UNIX};
@@ -161,7 +201,8 @@ static void the_words_of_an_error_are_found_in_what_servers_write(void **state) 
         {"{\"errors\":[{\"code\":\"MANIFEST_UNKNOWN\",\"message\":\"manifest unknown\"}]}",
          "MANIFEST_UNKNOWN: manifest unknown"},
         {"{\"detail\":\"Not Found\"}", "Not Found"},
-        {"<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><Message>The key</Message></Error>", "NoSuchKey: The key"},
+        {"<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><Message>The key</Message></Error>",
+         "NoSuchKey: The key"},
         {"<html><head><title>403 Forbidden</title></head>", "403 Forbidden"},
         {"  plain\r\n\twords\x1b[31m \xff", "plain words [31m ?"},
         {"{\"unknown\":1}", "{\"unknown\":1}"},

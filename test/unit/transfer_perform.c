@@ -184,8 +184,7 @@ static void a_body_that_cannot_be_read_ends_the_request_with_its_cause(void **st
 
 static void an_answer_has_a_ceiling(void **state) {
     struct place *place = *state;
-    static const struct rough_answer answers[] = {
-        {.bytes = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789"}};
+    static const struct rough_answer answers[] = {{.bytes = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789"}};
     _cleanup_free_ char *url = serve(place, answers, 1);
     struct transfer_request request = {.url = url, .answer_maximum = 9};
     expect_error(place, ask(place, &request), false, "longer than the 9 bytes");
@@ -214,7 +213,8 @@ static void a_head_has_a_ceiling(void **state) {
 
 /* ---- redirects ---- */
 
-#define TO_OTHER(status) "HTTP/1.1 " status " Moved\r\nLocation: http://127.0.0.1:PORT/there\r\nContent-Length: 0\r\n\r\n"
+#define TO_OTHER(status)                                                                                               \
+    "HTTP/1.1 " status " Moved\r\nLocation: http://127.0.0.1:PORT/there\r\nContent-Length: 0\r\n\r\n"
 
 static void credentials_stay_at_the_origin_that_they_were_given_for(void **state) {
     struct place *place = *state;
