@@ -638,6 +638,58 @@ int slipway_follow_events(struct slipway *service, const char *deployment_id, co
 int slipway_follow_logs(struct slipway *service, const char *deployment_id, const struct slipway_follow *how,
                         struct slipway_error **ret_error);
 
+/* ---- packages: models that were fetched and verified (docs/packages.md) ---- */
+
+/* Strings are NULL where the service gives none. */
+struct slipway_package {
+    const char *digest; /* "sha256:…", of the file tree */
+    const char *package_uri; /* what to give as model_uri to deploy it */
+    uint64_t size_bytes, file_count;
+    const char *source_uri, *resolved_uri, *created_at, *used_at;
+    const char *json; /* all that the service said */
+};
+void slipway_package_free(struct slipway_package *package); /* NULL is fine */
+
+/* Where an upload comes from: an image as slipway_export_package() gives it, or a model's folder; tar, alone or in gzip
+ * or zstd, or zip. */
+struct slipway_upload {
+    /* Puts at most `size` bytes into `buffer`; how many, 0 at the end, negative to give up. On the caller's thread. */
+    int64_t (*read)(void *context, char *buffer, size_t size);
+    void *context;
+    uint64_t size_bytes; /* of all of it; 0: not known before its end */
+};
+/* Sends it as it is read, so that memory does not grow with it, and waits until the service has made a package of it,
+ * which stays until it is removed or pruned. The deadline is one without progress, ten minutes at least. The same model
+ * again is success. SLIPWAY_CONFIGURATION: what is wrong with the archive, or the callback gave up; SLIPWAY_REFUSED:
+ * the service's disk has no room; SLIPWAY_REQUEST: it is larger than uploads may be. */
+int slipway_import_package(struct slipway *service, const struct slipway_upload *upload,
+                           struct slipway_package **ret_package, struct slipway_error **ret_error);
+/* The same from a file that is open for reading, from where it stands; it stays open. */
+int slipway_import_package_file(struct slipway *service, FILE *file, struct slipway_package **ret_package,
+                                struct slipway_error **ret_error);
+/* The package as an OCI image layout in a tar, given to `take` piece by piece as it comes; false gives up
+ * (SLIPWAY_CONFIGURATION). The deadline is one without any byte, ten minutes at least: the first time the service reads
+ * the whole model before it begins. `digest`: with or without "sha256:". SLIPWAY_NOT_FOUND; SLIPWAY_UNAVAILABLE when it
+ * broke off, so that what was taken is not whole. */
+int slipway_export_package(struct slipway *service, const char *digest,
+                           bool (*take)(void *context, const char *bytes, size_t size), void *context,
+                           struct slipway_error **ret_error);
+int slipway_export_package_file(struct slipway *service, const char *digest, FILE *file,
+                                struct slipway_error **ret_error);
+/* One package; its json also has its files ("contents") and its image. Waits as an export does. SLIPWAY_NOT_FOUND. */
+int slipway_get_package(struct slipway *service, const char *digest, struct slipway_package **ret_package,
+                        struct slipway_error **ret_error);
+/* Fetches a model and keeps it, without deploying it: a task of kind `package`; its json has metadata.package_uri once
+ * it is done. recipe_json may be NULL. SLIPWAY_CONFIGURATION. */
+int slipway_build_package(struct slipway *service, const char *model_uri, const char *recipe_json,
+                          struct slipway_task **ret_task, struct slipway_error **ret_error);
+/* SLIPWAY_CONFLICT while something uses it, SLIPWAY_NOT_FOUND. */
+int slipway_remove_package(struct slipway *service, const char *digest, struct slipway_error **ret_error);
+/* Removes every package that nothing uses; those that were uploaded or built within the last hour only with `all`.
+ * *ret_json: {"removed":[{"digest","size_bytes"}],"size_bytes","dry_run"}, freed with slipway_text_free(). */
+int slipway_prune_packages(struct slipway *service, bool all, bool dry_run, char **ret_json,
+                           struct slipway_error **ret_error);
+
 /* ---- what else the service tells, as JSON ---- */
 
 /* GET of a path below the service's URL ("/v1/processes", "/v1/deployments/m/events?limit=10"): the body as it came,

@@ -3,9 +3,9 @@
  * client_open.c opens, client.c sends (libcurl); client_error.c makes errors; client_request.c turns requests into
  * JSON; client_answer.c and client_answer_collections.c turn JSON into the public structs; client_deployments.c,
  * client_tasks.c, client_data.c, client_collections.c, client_documents.c, client_stream.c, client_follow.c,
- * client_search.c and client_reindex.c are the calls, and client_steps.c what is made of several of them. Every public
- * struct is the first member of an owner that keeps the parsed answer, so that its strings are borrowed and one free
- * suffices.
+ * client_search.c, client_reindex.c and client_packages.c are the calls, and client_steps.c what is made of several of
+ * them. Every public struct is the first member of an owner that keeps the parsed answer, so that its strings are
+ * borrowed and one free suffices.
  */
 #pragma once
 #include <curl/curl.h>
@@ -29,6 +29,9 @@ struct client_request {
     const char *method, *path; /* path begins with "/"; already percent-encoded */
     const char *body; /* NULL: none */
     size_t body_size;
+    /* NULL, or gives the body as it is sent, in place of `body`; body_size is all of it, 0: not known. */
+    int64_t (*read)(void *context, char *buffer, size_t size);
+    void *read_context;
     const char *content_type; /* of the body; NULL: application/json */
     const char *idempotency_key;
     uint32_t timeout_ms; /* 0: the service's */
@@ -48,7 +51,7 @@ struct client_answer {
     uint32_t retry_after_ms;
     bool is_problem; /* application/problem+json */
     const struct client_request *request;
-    bool broken_off; /* take() said so */
+    bool broken_off; /* take() or read() said so */
     uint64_t heard_ms; /* when the last byte came */
 };
 

@@ -9,6 +9,7 @@
 #include "client/client-internal.h"
 
 #define DEFAULT_TIMEOUT_MS 60000
+#define UPLOAD_BUFFER_BYTES 524288L
 #define ANSWER_MAXIMUM ((size_t)256 * 1024 * 1024)
 
 const char *slipway_version(void) {
@@ -32,6 +33,15 @@ static size_t take_body(char *bytes, size_t size, size_t count, void *context) {
         return buffer_append(&answer->body, bytes, size * count) ? size * count : 0;
     answer->broken_off = !answer->request->take(answer->request->take_context, bytes, size * count);
     return answer->broken_off ? 0 : size * count;
+}
+
+static size_t give_body(char *bytes, size_t size, size_t count, void *context) {
+    struct client_answer *answer = context;
+    answer->heard_ms = clock_monotonic_ms();
+    int64_t given = answer->request->read(answer->request->read_context, bytes, size * count);
+    if (given >= 0 && (uint64_t)given <= size * count) return (size_t)given;
+    answer->broken_off = true;
+    return CURL_READFUNC_ABORT;
 }
 
 /* The header's value when it has that name, else NULL. Not NUL-terminated: ends before "\r\n". */
@@ -79,7 +89,7 @@ static struct curl_slist *append_header(struct curl_slist *headers, const char *
 static struct curl_slist *make_headers(const struct slipway *service, const struct client_request *request) {
     struct curl_slist *headers =
         append_header(NULL, "Accept", request->take ? "application/x-ndjson, application/json" : "application/json");
-    if (request->body)
+    if (request->body || request->read)
         headers =
             append_header(headers, "Content-Type", request->content_type ? request->content_type : "application/json");
     if (request->idempotency_key) headers = append_header(headers, "Idempotency-Key", request->idempotency_key);
@@ -116,6 +126,15 @@ static void set_options(struct slipway *service, const struct client_request *re
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, answer);
+    if (request->read) {
+        curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(curl, CURLOPT_READFUNCTION, give_body);
+        curl_easy_setopt(curl, CURLOPT_READDATA, answer);
+        curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_BYTES);
+        /* Not known: chunked. */
+        curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE,
+                         request->body_size ? (curl_off_t)request->body_size : (curl_off_t)-1);
+    }
     if (!request->body) return;
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body);
     curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_size);
@@ -128,7 +147,7 @@ int client_send(struct slipway *service, const struct client_request *request, s
     struct curl_slist *headers = make_headers(service, request);
     struct client_answer answer = {
         .body = {.maximum = ANSWER_MAXIMUM}, .request = request, .heard_ms = clock_monotonic_ms()};
-    bool has_empty_body = !request->body && strcmp(request->method, "GET") != 0;
+    bool has_empty_body = !request->body && !request->read && strcmp(request->method, "GET") != 0;
     struct client_request sent = *request;
     if (has_empty_body) sent.body = ""; /* POST and PUT want a Content-Length */
     set_options(service, &sent, url, headers, &answer, reason);
