@@ -23,7 +23,7 @@
 #define READ_BYTES (1u << 20)
 /* What a bomb is: more than so many times the archive's size. Weights hardly shrink; what is small may be all zeros. */
 #define SWELLING_MAXIMUM 100
-#define SWELLING_FREE_BYTES (1ull << 30)
+#define SWELLING_FREE_BYTES (256ull << 20)
 
 struct unpacking {
     const struct registry_context *context;
