@@ -127,6 +127,7 @@ int pins_drop_excess_rows(struct controller *controller, struct store_transactio
 /* Held while a package is pinned that may be on its way out, and while one is removed. */
 void package_gate_lock(struct engine *engine);
 void package_gate_unlock(struct engine *engine);
+struct fetch_claims *engine_fetch_claims(struct engine *engine); /* fetch_claims.h */
 
 /* ---- health (health.c) ---- */
 

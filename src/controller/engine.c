@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/collections.h"
+#include "controller/fetch_claims.h"
 #include "controller/steps.h"
 
 #define WORKER_STACK_BYTES (1u << 20)
@@ -23,6 +24,7 @@ struct note {
 struct engine {
     struct controller *controller;
     pthread_mutex_t mutex, package_gate;
+    struct fetch_claims *claims;
     pthread_cond_t woken; /* the engine's thread, and pausing tasks */
     pthread_t thread;
     bool started, wake, stopping;
@@ -49,6 +51,7 @@ int engine_new(struct controller *controller, struct engine **ret_engine, struct
     (void)ret_error;
     struct engine *engine = mem_new(struct engine);
     engine->controller = controller;
+    engine->claims = fetch_claims_new();
     engine->notes_end = &engine->notes;
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_mutex_init(&engine->package_gate, NULL);
@@ -79,6 +82,10 @@ void engine_observe(struct engine *engine, void (*on_step)(const struct task *ta
 
 void engine_tell_step(struct engine_run *run, const char *step) {
     if (run->engine->on_step) run->engine->on_step(&run->run.task, step, run->engine->context);
+}
+
+struct fetch_claims *engine_fetch_claims(struct engine *engine) {
+    return engine->claims;
 }
 
 void package_gate_lock(struct engine *engine) {
@@ -494,6 +501,7 @@ void engine_free(struct engine *engine) {
         free(note);
     }
     pthread_cond_destroy(&engine->woken);
+    fetch_claims_free(engine->claims);
     pthread_mutex_destroy(&engine->package_gate);
     pthread_mutex_destroy(&engine->mutex);
     free(engine);

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "controller/collections.h"
+#include "controller/fetch_claims.h"
 
 #define BACKOFF_MAXIMUM_MS 30000
 #define RECORD_RETRY_MS 1000
@@ -239,6 +240,7 @@ void engine_work(struct engine_run *run) {
     if (!read_ending(run, &ending)) {
         struct error *error = NULL;
         int result = run_steps(run, &error);
+        fetch_claim_release(&run->run);
         if (result >= 0) {
             persist(run, record_done, NULL);
             return;
