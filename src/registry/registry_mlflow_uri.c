@@ -26,7 +26,7 @@ static bool segment_is_safe(const char *segment, size_t size) {
     if (!size || (size == 1 && segment[0] == '.') || (size == 2 && segment[0] == '.' && segment[1] == '.'))
         return false;
     for (size_t i = 0; i < size; i++) {
-        if (segment[i] == '\\') return false;
+        if (segment[i] == '\\' || segment[i] == '/') return false;
         if (segment[i] == '%' && size - i > 2 && isxdigit((unsigned char)segment[i + 1]) &&
             isxdigit((unsigned char)segment[i + 2]))
             return false;
