@@ -82,16 +82,6 @@ static int check_environment(yyjson_val *environment, const char *where, struct 
     return 0;
 }
 
-#define FIELDS_MAXIMUM 32
-
-static int check_target_fields(yyjson_val *target, const char *where, struct error **ret_error) {
-    const char *known[FIELDS_MAXIMUM] = {"type", "target", "serving_image", "replicas", "port", "strategy", "env"};
-    size_t count = 0;
-    while (known[count]) count++;
-    for (size_t i = 0; batch_fields[i] && count < FIELDS_MAXIMUM; i++) known[count++] = batch_fields[i];
-    return json_check_fields(target, where, known, count, ret_error);
-}
-
 /* What belongs to one type alone. */
 static int check_type(yyjson_val *target, const char *where, const char *type, bool *ret_is_batch,
                       struct error **ret_error) {
@@ -113,7 +103,12 @@ static int check_type(yyjson_val *target, const char *where, const char *type, b
 /* What of a target configuration has a type, and which values are known. */
 static int check_target(yyjson_val *target, const char *where, struct deployment_request *request,
                         struct error **ret_error) {
-    int result = check_target_fields(target, where, ret_error);
+    static const char *const known[] = {
+        "type",      "target",      "serving_image", "replicas",   "port",      "strategy", "env",
+        "input_uri", "output_uri",  "format",        "batch_size", "part_rows", "on_error", "priority",
+        "id_field",  "input_field", "output_field",  "inputs",     "outputs",
+    };
+    int result = json_check_fields(target, where, known, ARRAY_SIZE(known), ret_error);
     if (result < 0) return result;
     const char *type = NULL, *name = "local", *strategy = "rolling", *text = NULL;
     int64_t number = 0;
@@ -146,10 +141,10 @@ static int parse_target(yyjson_val *object, const char *where, bool required, bo
         request->target_json = text_copy("{\"type\":\"api_service\"}");
         return 0;
     }
+    if (!allows_batch && yyjson_equals_str(yyjson_obj_get(target, "type"), "batch_inference_job"))
+        return error_set(ret_error, ERROR_CONFIGURATION,
+                         "%s.type must be api_service here: a batch job is begun by POST /v1/deployments", path);
     result = check_target(target, path, request, ret_error);
-    if (result >= 0 && request->is_batch && !allows_batch)
-        result = error_set(ret_error, ERROR_CONFIGURATION,
-                           "%s.type must be api_service here: a batch job is begun by POST /v1/deployments", path);
     if (result >= 0) request->target_json = json_write_canonical(target);
     return result;
 }

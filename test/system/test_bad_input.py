@@ -60,7 +60,7 @@ def test_wrong_types_unknown_fields_and_names(slipway, models):
         (request_for(uri, replicas=2), "unknown field replicas"),
         (request_for(uri) | {"deployment_target_config": {"type": "api_service", "replicas": 1e9}}, "replicas"),
         (request_for(uri) | {"deployment_target_config": {"type": "lambda"}}, "type"),
-        (request_for(uri) | {"deployment_target_config": {"type": "batch_inference_job"}}, "batch_inference_job"),
+        (request_for(uri) | {"deployment_target_config": {"type": "batch_inference_job"}}, "input_uri"),
         (request_for(uri) | {"deployment_target_config": {"type": "api_service", "target": "kubernetes"}}, "local"),
         (request_for(uri, resource_allocation={"memory": "2 elephants"}), "memory"),
     ):

@@ -110,8 +110,8 @@ static void wrong_types_and_bounds_are_named(void **state) {
 static void targets_that_this_build_lacks_are_named_with_those_it_has(void **state) {
     (void)state;
     assert_refused("{\"deployment_name\":\"m\",\"model_uri\":\"/models/m\",\"deployment_target_config\":"
-                   "{\"type\":\"batch_inference_job\"}}",
-                   "not in this build, which has: api_service");
+                   "{\"type\":\"lambda\"}}",
+                   "must be api_service or batch_inference_job");
     assert_refused("{\"deployment_name\":\"m\",\"model_uri\":\"/models/m\",\"deployment_target_config\":"
                    "{\"type\":\"api_service\",\"target\":\"kubernetes\"}}",
                    "local");
