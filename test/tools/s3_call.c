@@ -92,18 +92,26 @@ static int write_file(struct s3 *s3, const struct registry_s3_uri *uri, char **a
     return s3_write(s3, uri->bucket, uri->key, read_file, &file, (uint64_t)status.st_size, ret_error);
 }
 
+/* Zeros that are there when they are read to the end for the first time, to be hashed, and then not any more. */
+struct breaking {
+    uint64_t size;
+    bool is_hashed;
+};
+
 static int read_zeros(void *context, uint64_t offset, char *bytes, size_t size, size_t *ret_size,
                       struct error **ret_error) {
-    uint64_t half = *(uint64_t *)context / 2;
-    if (offset >= half) return error_set(ret_error, ERROR_DEPLOYMENT, "the source is broken");
-    *ret_size = size < half - offset ? size : (size_t)(half - offset);
-    memset(bytes, 0, *ret_size);
+    struct breaking *breaking = context;
+    if (breaking->is_hashed && offset + size > breaking->size / 2)
+        return error_set(ret_error, ERROR_DEPLOYMENT, "the source is broken");
+    breaking->is_hashed = breaking->is_hashed || offset + size >= breaking->size;
+    memset(bytes, 0, size);
+    *ret_size = size;
     return 0;
 }
 
 static int write_broken(struct s3 *s3, const struct registry_s3_uri *uri, char **arguments, struct error **ret_error) {
-    uint64_t size = strtoul(arguments[0], NULL, 10);
-    return s3_write(s3, uri->bucket, uri->key, read_zeros, &size, size, ret_error);
+    struct breaking breaking = {.size = strtoul(arguments[0], NULL, 10)};
+    return s3_write(s3, uri->bucket, uri->key, read_zeros, &breaking, breaking.size, ret_error);
 }
 
 static int remove_object(struct s3 *s3, const struct registry_s3_uri *uri, char **arguments, struct error **ret_error) {
