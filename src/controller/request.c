@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "batch/batch.h"
+#include "controller/packages.h"
 #include "registry/registry_servers.h"
 #include "target/target.h"
 
@@ -171,6 +172,11 @@ static int check_content(const struct registry_ops *back_end, const struct regis
 static int check_uri(const struct registry_context *registry, const char *where, const char *uri,
                      struct error **ret_error) {
     const struct registry_ops *back_end = NULL;
+    if (text_starts_with(uri, "package:")) { /* one that is here, or the fetch step says that it is not */
+        char digest[DIGEST_HEX_SIZE];
+        int malformed = package_digest_parse(uri, digest, ret_error);
+        return malformed ? error_wrap(ret_error, "%s%smodel_uri", where, *where ? "." : "") : 0;
+    }
     int result = request_check_public(uri, ret_error);
     if (result >= 0) result = registry_find(uri, &back_end, ret_error);
     if (result >= 0 && (result = back_end->check(registry, uri, ret_error)) < 0)
