@@ -4,6 +4,7 @@
     make_service   makes more of them, or ones with settings: make_service(token="secret").start()
     models         that folder; tiny models are laid out in it by test/system/models.py
     client         a slipway.Client of `service`
+    mlflow3        a tracking server of MLflow 3.x; mlflow2: of 2.x (test/system/servers_mlflow.py)
 
 The program is started by the same helper as in the system tests. It is called slipway there, as the package under test is
 here: it is loaded under another name.
@@ -18,18 +19,25 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SYSTEM = ROOT / "test" / "system"
-sys.path.append(str(SYSTEM))  # behind what is installed: `import slipway` is the package
+sys.path.append(
+    str(SYSTEM)
+)  # behind what is installed: `import slipway` is the package
 
-import slipway  # noqa: E402
+import slipway
 
-assert "clients" in slipway.__file__ or "site-packages" in slipway.__file__, slipway.__file__
+assert "clients" in slipway.__file__ or "site-packages" in slipway.__file__, (
+    slipway.__file__
+)
 
 
 def load(name, file):
     """A helper of the system tests, for which `slipway` is the module beside it."""
     spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
-    ours, sys.modules["slipway"] = sys.modules["slipway"], sys.modules.get("slipway_program", module)
+    ours, sys.modules["slipway"] = (
+        sys.modules["slipway"],
+        sys.modules.get("slipway_program", module),
+    )
     try:
         sys.modules[name] = module
         spec.loader.exec_module(module)
@@ -39,10 +47,18 @@ def load(name, file):
 
 
 program = load("slipway_program", SYSTEM / "slipway.py")
+servers_mlflow = load("servers_mlflow", SYSTEM / "servers_mlflow.py")
+mlflow_servers, mlflow3, mlflow2 = (
+    servers_mlflow.mlflow_servers,
+    servers_mlflow.mlflow3,
+    servers_mlflow.mlflow2,
+)
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "sanitizer: also run against the program built with sanitizers")
+    config.addinivalue_line(
+        "markers", "sanitizer: also run against the program built with sanitizers"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +82,11 @@ def make_service(tmp_path, models):
 
     def make(folder=None, **settings):
         settings.setdefault("model_roots", models)
-        service = program.Slipway(folder or tmp_path / f"slipway-{len(services)}", is_watched=False, **settings)
+        service = program.Slipway(
+            folder or tmp_path / f"slipway-{len(services)}",
+            is_watched=False,
+            **settings,
+        )
         services.append(service)
         return service
 

@@ -133,6 +133,7 @@ def _pack(source: str) -> IO[bytes]:
             names = sorted(os.listdir(source)) if os.path.isdir(source) else [""]
             for name in names:
                 tar.add(os.path.join(source, name) if name else source, arcname=name or os.path.basename(source))
+        packed.flush()
         return packed
     except (OSError, tarfile.TarError) as error:
         raise errors.ConfigurationError(f"upload of {source}: {error}") from error

@@ -7,10 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict
+from starlette.types import Receive, Scope, Send
+
 from slipway.errors import SlipwayError
 from slipway.models import ModelTask
 from slipway.workers import default_client
-from starlette.types import Receive, Scope, Send
 
 
 class ModelTaskRequest(BaseModel):
