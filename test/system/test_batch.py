@@ -15,6 +15,7 @@ import pytest
 
 import models as tiny
 from pauses import paused_service
+from servers_s3 import s3_server  # noqa: F401
 from slipway import DEADLINE, eventually, lives
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog"]
@@ -510,3 +511,83 @@ def test_a_model_that_kills_its_runner_ends_the_job_with_its_last_words(make_sli
     source = ndjson(data / "in.ndjson", [{"x": [7 if n == 50 else 1, 0, 0, 0]} for n in range(100)])
     job = ended(service, begun(service, tiny.poison(models), source, data / "out", batch_size=10), "failed")
     assert "SIGFPE" in job["message"] or "signal 8" in job["message"], job["message"]
+
+
+# ---- S3
+
+
+BUCKET = "batch"
+
+
+@pytest.fixture
+def s3(s3_server):  # noqa: F811
+    s3_server.make_bucket(BUCKET)
+    for key in s3_server.keys(BUCKET):
+        s3_server.remove(BUCKET, key)
+    return s3_server
+
+
+def with_s3(s3, tmp_path):
+    path = tmp_path / "registries.ini"
+    path.write_text(f"[s3]\nendpoint = {s3.url}\npath_style = true\nbuckets = {BUCKET}\naccess_key_id = {s3.key}\n"
+                    f"secret_access_key = {s3.secret}\n")
+    path.chmod(0o600)
+    return path
+
+
+def object_rows(s3, prefix):
+    keys = sorted(key for key in s3.keys(BUCKET, prefix) if "part-" in key)
+    return [json.loads(line) for key in keys for line in s3.get(BUCKET, key).decode().splitlines()]
+
+
+@pytest.mark.parametrize("point, role", [(None, None), ("batch_part_sealed", "controller"), ("batch_part_recorded", "controller"),
+                                         ("batch_part_published", "supervisor"), ("batch_finished", "controller")])
+def test_from_a_bucket_to_a_bucket(make_slipway, tmp_path, models, data, s3, point, role):
+    service = paused_service(make_slipway, tmp_path, batch_roots=data, registries=with_s3(s3, tmp_path))
+    rows = [{"id": n, "x": [n, 0, 0, 0]} for n in range(500)]
+    s3.put(BUCKET, "in/rows.ndjson", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    source, target = f"s3://{BUCKET}/in/rows.ndjson", f"s3://{BUCKET}/out/one/"
+    config = {"id_field": "id", "batch_size": 10, "part_rows": 100}
+    if point:
+        with service.pauses.at(point) as stop:
+            job = begun(service, tiny.add_one(models), source, target, **config)
+            stop.reached()
+            service.kill(role)
+        if role == "supervisor":
+            service.start()
+        job = ended(service, job)
+    else:
+        job = run(service, tiny.add_one(models), source, target, **config)
+    assert job["message"] == "500 rows written in 5 parts, 0 rejected"
+    assert [row["id"] for row in object_rows(s3, "out/one/")] == list(range(500))
+    assert sorted(s3.keys(BUCKET, "out/one/")) == sorted([f"out/one/part-{n:05}.ndjson" for n in range(5)] + ["out/one/_SUCCESS"])
+    manifest = json.loads(s3.get(BUCKET, "out/one/_SUCCESS"))
+    for part in manifest["parts"]:
+        assert hashlib.sha256(s3.get(BUCKET, "out/one/" + part["name"])).hexdigest() == part["sha256"]
+    assert not s3.uploads(BUCKET)
+    assert not list((service.state / "spool").iterdir())
+    assert s3.secret not in service.whole_log()
+
+
+def test_a_prefix_that_is_there_is_left_as_it_is(make_slipway, tmp_path, models, data, s3):
+    service = make_slipway(batch_roots=data, registries=with_s3(s3, tmp_path)).start()
+    source = ndjson(data / "in.ndjson", [{"x": [1, 0, 0, 0]}])
+    s3.put(BUCKET, "mine/file", b"mine")
+    job = ended(service, begun(service, tiny.add_one(models), source, f"s3://{BUCKET}/mine"), "failed")
+    assert "is there and not empty" in job["message"]
+    assert s3.keys(BUCKET, "mine/") == ["mine/file"]
+    job = ended(service, begun(service, tiny.add_one(models), f"s3://{BUCKET}/nothing", data / "out", name="two"), "failed")
+    assert "there is no such object" in job["message"]
+    refused(service, tiny.add_one(models), "s3://another/in", data / "out", "is not configured", name="three")
+
+
+def test_an_object_that_changes_ends_the_job_with_words(make_slipway, tmp_path, models, data, s3):
+    service = paused_service(make_slipway, tmp_path, batch_roots=data, registries=with_s3(s3, tmp_path))
+    content = "".join(json.dumps({"x": [n, 0, 0, 0]}) + "\n" for n in range(200)).encode()
+    s3.put(BUCKET, "in", content)
+    with service.pauses.at("batch_part_published") as point:
+        job = begun(service, tiny.add_one(models), f"s3://{BUCKET}/in", data / "out", batch_size=10, part_rows=100)
+        point.reached()
+        s3.put(BUCKET, "in", content.replace(b"1", b"2"))
+        service.kill("controller")
+    assert "has changed since the job began" in ended(service, job, "failed")["message"]
