@@ -18,7 +18,9 @@
 #define REQUESTS_MAXIMUM 64
 
 struct rough_server {
-    const struct rough_answer *answers;
+    const struct rough_answer *answers; /* or: */
+    struct rough_answer (*answer)(void *context, const char *request);
+    void *context;
     size_t count, request_count;
     char *requests[REQUESTS_MAXIMUM];
     int other_port, port, listener, over;
@@ -83,12 +85,20 @@ static void say(struct rough_server *server, int connection, const struct rough_
 static void serve(struct rough_server *server, int connection) {
     _cleanup_buffer_ struct buffer request = {0};
     if (!read_request(server, connection, &request)) return;
+    if (server->answer) {
+        struct rough_answer answer = server->answer(server->context, request.bytes);
+        say(server, connection, &answer);
+        return;
+    }
     pthread_mutex_lock(&server->mutex);
     size_t place = server->request_count++;
     require(place < REQUESTS_MAXIMUM, "keeping so many requests");
     server->requests[place] = buffer_take(&request, NULL);
     pthread_mutex_unlock(&server->mutex);
     say(server, connection, &server->answers[place < server->count ? place : server->count - 1]);
+}
+
+static void finish(int connection) {
     shutdown(connection, SHUT_WR);
     char ignored[4096]; /* a reset would take away what was said */
     struct pollfd watched = {.fd = connection, .events = POLLIN};
@@ -101,14 +111,14 @@ static void *run(void *context) {
         int connection = accept(server->listener, NULL, NULL);
         if (connection < 0) continue;
         serve(server, connection);
+        finish(connection);
         close(connection);
     }
     return NULL;
 }
 
-struct rough_server *rough_server_start(const struct rough_answer *answers, size_t count, int other_port) {
-    struct rough_server *server = mem_new(struct rough_server);
-    *server = (struct rough_server){.answers = answers, .count = count, .other_port = other_port};
+static struct rough_server *start(const struct rough_server *how) {
+    struct rough_server *server = mem_copy(how, sizeof *how);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -121,6 +131,15 @@ struct rough_server *rough_server_start(const struct rough_answer *answers, size
     pthread_mutex_init(&server->mutex, NULL);
     require(!pthread_create(&server->thread, NULL, run, server), "starting a thread");
     return server;
+}
+
+struct rough_server *rough_server_start(const struct rough_answer *answers, size_t count, int other_port) {
+    return start(&(struct rough_server){.answers = answers, .count = count, .other_port = other_port});
+}
+
+struct rough_server *rough_server_start_with(struct rough_answer (*answer)(void *context, const char *request),
+                                             void *context) {
+    return start(&(struct rough_server){.answer = answer, .context = context});
 }
 
 int rough_server_port(const struct rough_server *server) {
