@@ -32,6 +32,8 @@ static void add_revision(yyjson_mut_doc *document, yyjson_mut_val *array, struct
     json_add_json(document, object, "facts", store_text(rows, 7));
     yyjson_mut_obj_add_bool(document, object, "served", store_number(rows, 8) != 0);
     json_add_time(document, object, "created_at", store_number(rows, 9));
+    json_add_text(document, object, "image_reference", store_text(rows, 11));
+    json_add_text(document, object, "image_digest", store_text(rows, 12));
 }
 
 int api_deployment_revisions(struct api_call *call, struct error **ret_error) {
@@ -42,12 +44,12 @@ int api_deployment_revisions(struct api_call *call, struct error **ret_error) {
     int64_t limit, offset;
     int result = begin(call, LIST_PARAMETERS, &tx, &deployment, &limit, &offset, ret_error);
     if (result < 0) return result;
-    result =
-        store_query(tx, &rows, ret_error,
-                    "SELECT number, model_uri, resolved_uri, package_digest, encoder_digest, target_json, recipe_json, "
-                    "facts_json, served, created_at, count(*) OVER () FROM revisions WHERE deployment_id = ? "
-                    "ORDER BY number DESC LIMIT ? OFFSET ?",
-                    "tii", deployment.id, limit, offset);
+    result = store_query(
+        tx, &rows, ret_error,
+        "SELECT number, model_uri, resolved_uri, package_digest, encoder_digest, target_json, recipe_json, "
+        "facts_json, served, created_at, count(*) OVER (), image_reference, image_digest FROM revisions WHERE deployment_id = ? "
+        "ORDER BY number DESC LIMIT ? OFFSET ?",
+        "tii", deployment.id, limit, offset);
     if (result < 0) return result;
     yyjson_mut_val *array = yyjson_mut_arr(document);
     call->total_count = 0;

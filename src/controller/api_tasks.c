@@ -16,9 +16,8 @@ int api_answer_task(struct api_call *call, struct store_transaction *tx, const c
 
 static int check_filter(const struct api_call *call, struct error **ret_error) {
     static const char *const kinds[] = {
-        "deploy",           "delete", "update", "rollback", "scale",   "restart",
-        "reindex",          "switch", "retire", "batch",    "package", "collection_create",
-        "collection_delete"};
+        "deploy", "delete", "update", "rollback", "scale", "restart",           "reindex",
+        "switch", "retire", "batch",  "package",  "push",  "collection_create", "collection_delete"};
     enum task_status status;
     const char *wanted = call->parameters[API_STATUS], *kind = call->parameters[API_KIND];
     if (wanted && !task_status_parse(wanted, &status))

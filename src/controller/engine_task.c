@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "controller/collections.h"
 #include "controller/fetch_claims.h"
+#include "controller/push.h"
 
 #define BACKOFF_MAXIMUM_MS 30000
 #define RECORD_RETRY_MS 1000
@@ -117,6 +118,7 @@ static int run_steps(struct engine_run *run, struct error **ret_error) {
     for (size_t known = 0; steps[known]; known++)
         if (text_equal(steps[known], run->run.task.step)) i = known;
     for (; steps[i]; i++) {
+        if (!step_is_wanted(&run->run, steps[i])) continue;
         int result = run_step(run, steps[i], ret_error);
         if (result < 0) return wrap_name(&run->run.task, ret_error);
     }
@@ -158,6 +160,7 @@ static int record_done(struct engine_run *run, void *context, struct error **ret
         result = engine_make_inactive(tx, task->deployment_id, task->id, NULL, ret_error);
     if (result >= 0 && text_equal(task->kind, "batch")) result = end_batch(run, tx, &detail, ret_error);
     if (result >= 0 && text_equal(task->kind, "restart")) result = end_restart(run, tx, ret_error);
+    if (result >= 0 && push_task_is(task)) detail = push_task_detail(task);
     if (result >= 0) result = task_set_status(tx, task->id, TASK_DONE, detail, NULL, ret_error);
     return result < 0 ? result : step_commit(&run->run, TAKE(tx), ret_error);
 }

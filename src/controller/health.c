@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 #include "base/text.h"
-#include "controller/steps.h"
+#include "controller/push.h"
 
 /* ---- the message ---- */
 
@@ -17,7 +17,9 @@ static bool is_health_message(const char *message) {
 }
 
 char *health_base_message(struct controller *controller, const char *target_json) {
-    return controller->target_ops->check_config ? controller->target_ops->check_config(target_json) : NULL;
+    if (!controller->target_ops->check_config) return NULL;
+    _cleanup_free_ char *rest = push_without_image(controller, target_json);
+    return controller->target_ops->check_config(rest);
 }
 
 struct census {

@@ -8,7 +8,7 @@
 #include "base/text.h"
 #include "batch/batch.h"
 #include "controller/collections.h"
-#include "controller/packages.h"
+#include "controller/push.h"
 
 /* ---- names ---- */
 
@@ -440,6 +440,7 @@ int operation_restart_task(struct controller *controller, struct store_transacti
                          task_status_name(task->status));
     if (task->collection) return operation_restart_collection_task(controller, tx, task, ret_error);
     if (package_task_is(task)) return package_task_restart(tx, task, ret_error);
+    if (push_task_is(task)) return push_task_restart(tx, task, ret_error);
     if (!task->deployment_id)
         return error_set(ret_error, ERROR_CONFLICT, "task %s has no deployment to work on: send a new one", task->id);
     _cleanup_deployment_ struct deployment deployment = {0};

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "controller/packages.h"
+#include "controller/push.h"
 
 #define ACKNOWLEDGE_MS 10000 /* R3: a gateway that does not answer for so long is killed and started again */
 
@@ -44,6 +44,10 @@ const char *const *step_pipeline(const struct task *task) {
     for (size_t i = 0; i < ARRAY_SIZE(pipelines); i++)
         if (text_equal(pipelines[i].kind, kind)) return pipelines[i].steps;
     return NULL;
+}
+
+bool step_is_wanted(struct step_run *run, const char *name) {
+    return !text_equal(name, "image") || push_image_is_wanted(run);
 }
 
 /* ---- the working memory ---- */

@@ -22,6 +22,9 @@ step_function step_find(const char *name);
 /* The names of the task's steps, ended by NULL, or NULL for a kind that this engine does not work on. */
 const char *const *step_pipeline(const struct task *task);
 
+/* False for a step that this task has no need of, which is then passed over. */
+bool step_is_wanted(struct step_run *run, const char *name);
+
 /* A task's durable working memory. All owned. */
 struct step_state {
     char *digest, *resolved_uri; /* fetch, verify */

@@ -1,0 +1,54 @@
+/* push: a package as an image to a registry: config, layer, manifest, each only where it is not there yet; then one
+ * transaction records the digest and lets the package go. A kill anywhere before that begins again with what the
+ * registry has by then. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+#include "controller/push.h"
+
+static int send_image(struct step_run *run, struct oci *oci, const char *package_digest,
+                      const struct oci_reference *place, const struct package_image *image, char ret_digest[72],
+                      struct error **ret_error) {
+    struct push_progress progress = {.run = run};
+    _cleanup_free_ char *config_digest = text_format("sha256:%s", image->config_digest);
+    int result = push_bytes(oci, place->repository, config_digest, image->config, image->config_size, ret_error);
+    if (result < 0 || (result = push_layer(&progress, oci, place->repository, package_digest, image, ret_error)) < 0 ||
+        (result = step_check(run, ret_error)) < 0)
+        return result;
+    return oci_push_manifest(oci, place->repository, place->tag, image->manifest, image->manifest_size,
+                             PACKAGE_MEDIA_MANIFEST, ret_digest, ret_error);
+}
+
+static int record(struct step_run *run, const struct oci_reference *place, const char *digest,
+                  struct error **ret_error) {
+    _cleanup_state_ struct step_state state = {0};
+    _cleanup_transaction_ struct store_transaction *tx = NULL;
+    _cleanup_free_ char *name = oci_reference_text(place);
+    _cleanup_free_ char *words = text_format("pushed to %s, %s", name, digest);
+    step_state_read(&run->task, &state);
+    free(state.note);
+    state.note = text_copy(words);
+    int result = step_begin(run, &tx, ret_error);
+    if (result < 0 || (result = push_task_record(run, tx, digest, ret_error)) < 0 ||
+        (result = step_state_write(tx, run, &state, ret_error)) < 0 ||
+        (result = event_add(tx, "push", NULL, run->task.id, words, NULL, ret_error)) < 0)
+        return result;
+    return step_commit(run, TAKE(tx), ret_error);
+}
+
+int step_push(struct step_run *run, struct error **ret_error) {
+    _cleanup_free_ char *package_digest = NULL;
+    _cleanup_reference_ struct oci_reference place = {0};
+    _cleanup_image_ struct package_image image = {0};
+    struct oci *oci = NULL;
+    char digest[72];
+    int result = push_task_load(&run->task, &package_digest, &place, ret_error);
+    if (result < 0) return result;
+    result = push_describe(run, package_digest, &image, ret_error);
+    if (result >= 0) result = push_open(run, place.registry, &oci, ret_error);
+    if (result >= 0) result = send_image(run, oci, package_digest, &place, &image, digest, ret_error);
+    oci_close(oci);
+    if (result < 0) return error_wrap(ret_error, "push package sha256:%s", package_digest);
+    return record(run, &place, digest, ret_error);
+}
