@@ -83,6 +83,17 @@ static int check_environment(yyjson_val *environment, const char *where, struct 
     return 0;
 }
 
+/* The other addresses in a target configuration, which is kept and shown as the model's is. */
+static int check_addresses(yyjson_val *target, const char *where, struct error **ret_error) {
+    static const char *const fields[] = {"input_uri", "output_uri", "serving_image"};
+    for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+        const char *address = yyjson_get_str(yyjson_obj_get(target, fields[i]));
+        if (address && request_check_public(address, ret_error) < 0)
+            return error_wrap(ret_error, "%s.%s", where, fields[i]);
+    }
+    return 0;
+}
+
 /* What belongs to one type alone. */
 static int check_type(yyjson_val *target, const char *where, const char *type, bool *ret_is_batch,
                       struct error **ret_error) {
@@ -127,7 +138,9 @@ static int check_target(yyjson_val *target, const char *where, struct deployment
         return error_set(ret_error, ERROR_CONFIGURATION, "%s.strategy must be rolling or recreate, not \"%.64s\"",
                          where, strategy);
     if (environment && (result = check_environment(environment, where, ret_error)) < 0) return result;
-    if ((result = check_type(target, where, type, &request->is_batch, ret_error)) < 0) return result;
+    if ((result = check_addresses(target, where, ret_error)) < 0 ||
+        (result = check_type(target, where, type, &request->is_batch, ret_error)) < 0)
+        return result;
     const struct target_ops *ops = NULL;
     return target_find(name, &ops, ret_error);
 }

@@ -284,16 +284,34 @@ static char *take_report(struct step_run *run, const struct replica_rows *rows) 
     return NULL;
 }
 
+/* What the runner found out, and under "source" what the model's source says of it. Caller frees *ret_facts. */
+static int join_facts(struct store_transaction *tx, const char *deployment_id, int64_t revision,
+                      const yyjson_doc *report, char **ret_facts, struct error **ret_error) {
+    _cleanup_rows_ struct store_rows *rows = NULL;
+    int result = store_query(tx, &rows, ret_error,
+                             "SELECT p.facts_json FROM packages p JOIN revisions v ON v.package_digest = p.digest "
+                             "WHERE v.deployment_id = ? AND v.number = ?",
+                             "ti", deployment_id, revision);
+    if (result < 0 || (result = store_next(rows, ret_error)) < 0) return result;
+    _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_doc_mut_copy((yyjson_doc *)report, NULL);
+    if (result) json_add_json(document, yyjson_mut_doc_get_root(document), "source", store_text(rows, 0));
+    *ret_facts = json_write(document, NULL);
+    return 0;
+}
+
 static int record_report(struct store_transaction *tx, const char *deployment_id, int64_t revision, const char *report,
                          struct error **ret_error) {
     if (!report) return 0;
     _cleanup_json_ yyjson_doc *document = yyjson_read(report, strlen(report), 0);
+    _cleanup_free_ char *facts = NULL;
     yyjson_val *root = yyjson_doc_get_root(document);
     if (!yyjson_is_obj(root)) return 0;
-    int result =
-        store_run(tx, NULL, ret_error,
-                  "UPDATE revisions SET facts_json = ?, encoder_digest = ? WHERE deployment_id = ? AND number = ?",
-                  "ttti", report, yyjson_get_str(yyjson_obj_get(root, "encoder_digest")), deployment_id, revision);
+    int result = join_facts(tx, deployment_id, revision, document, &facts, ret_error);
+    if (result >= 0)
+        result =
+            store_run(tx, NULL, ret_error,
+                      "UPDATE revisions SET facts_json = ?, encoder_digest = ? WHERE deployment_id = ? AND number = ?",
+                      "ttti", facts, yyjson_get_str(yyjson_obj_get(root, "encoder_digest")), deployment_id, revision);
     if (result < 0) return result;
     uint64_t memory = yyjson_get_uint(yyjson_obj_get(root, "memory_bytes"));
     result = keep_seen(tx, deployment_id, revision, memory, ret_error);

@@ -323,6 +323,9 @@ def test_a_uri_that_is_itself_a_credential_is_refused_and_never_seen_again(make_
                                              json={"embedding_model_id": "refused", "config": {"model_uri": uri}})
             assert answer.status_code == 400 and secret not in answer.text, answer.text
             assert "credentials in the registries file" in answer.json()["detail"]
+    target = {"type": "batch_inference_job", "input_uri": f"s3://key:{secret}@bucket/x.ndjson", "output_uri": "s3://bucket/y"}
+    answer = service.client.post("/v1/deployments", json={**request("refused", "/models/m"), "deployment_target_config": target})
+    assert answer.status_code == 400 and secret not in answer.text, answer.text
     assert_unseen(service, [secret])
 
 
