@@ -24,6 +24,6 @@
  * rest to live. */
 #define ROLE_EXIT_PERMANENT 9
 
-/* Set in the environment of a controller that starts with the service, or with new settings: it is to fail for good when
- * it cannot read the registries file. Without it, it came after one that could, and does without the file. */
+/* Set in the environment of a controller that starts with the service, or with new settings: it is to fail for good
+ * when it cannot read the registries file. Without it, it came after one that could, and does without the file. */
 #define ROLE_VARIABLE_STRICT "SLIPWAY_ROLE_STRICT"
