@@ -80,8 +80,9 @@ int call_start(struct call *call, const struct transfer_request *request, struct
 void call_stop(struct call *call);
 /* When it is done. An error for AGAIN and FAILED; that of AGAIN is transient. */
 enum call_outcome call_finish(struct call *call, struct error **ret_error);
-/* How long to wait before the next try: grows with the failures in a row; what the server asked for, if it did. */
-uint64_t call_pause_ms(const struct call *call, unsigned failures);
+/* How long to wait before the next try: grows with the failures in a row; what the server asked for, if it did. False:
+ * it asked for more than five minutes, or more than there is until the deadline. */
+bool call_pause(const struct call *call, unsigned failures, uint64_t *ret_pause_ms);
 /* Sets *ret_error for what ended in a callback, and gives -1. */
 int call_fail(struct call *call, bool is_final, struct error *error);
 

@@ -19,6 +19,7 @@
 #define SEND_BUFFER_BYTES (1l << 20)
 #define PAUSE_FIRST_MS 200
 #define PAUSE_MAXIMUM_MS 10000
+#define PATIENCE_S 300
 
 void call_begin(struct call *call, struct transfer *transfer) {
     *call = (struct call){.transfer = transfer, .curl = curl_easy_init()};
@@ -411,13 +412,19 @@ enum call_outcome call_finish(struct call *call, struct error **ret_error) {
     return CALL_AGAIN;
 }
 
-uint64_t call_pause_ms(const struct call *call, unsigned failures) {
+static uint64_t pause_ms(const struct call *call, unsigned failures) {
     curl_off_t asked_s = 0;
     if (call->status >= 300) curl_easy_getinfo(call->curl, CURLINFO_RETRY_AFTER, &asked_s);
-    if (asked_s > 0) return asked_s < 86400 ? (uint64_t)asked_s * 1000 : 86400000;
+    if (asked_s > 0) return asked_s > PATIENCE_S ? UINT64_MAX : (uint64_t)asked_s * 1000;
     uint64_t pause = PAUSE_FIRST_MS;
     while (failures-- > 1 && pause < PAUSE_MAXIMUM_MS) pause *= 2;
     if (pause > PAUSE_MAXIMUM_MS) pause = PAUSE_MAXIMUM_MS;
     uint64_t spread = (uint64_t)(uintptr_t)call / 64 + clock_monotonic_us(); /* so that many do not come at once */
     return pause / 2 + spread % (pause / 2 + 1);
+}
+
+bool call_pause(const struct call *call, unsigned failures, uint64_t *ret_pause_ms) {
+    uint64_t deadline = call->transfer->config.deadline_ms, now = clock_monotonic_ms();
+    *ret_pause_ms = pause_ms(call, failures);
+    return *ret_pause_ms != UINT64_MAX && (!deadline || now + *ret_pause_ms < deadline);
 }

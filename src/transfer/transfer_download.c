@@ -271,13 +271,12 @@ static int give_up(const struct lane *lane, struct error *error, struct error **
 static int try_again(struct lane *lane, struct error *error, struct error **ret_error) {
     const struct transfer_config *config = &lane->call.transfer->config;
     lane->failures = lane->written_bytes > lane->asked_from ? 0 : lane->failures + 1;
-    uint64_t pause_ms = call_pause_ms(&lane->call, lane->failures);
-    uint64_t now = clock_monotonic_ms();
+    uint64_t pause_ms;
     if (lane->failures >= config->attempts || ++lane->tries >= TRIES_MAXIMUM ||
-        (config->deadline_ms && now + pause_ms >= config->deadline_ms))
+        !call_pause(&lane->call, lane->failures, &pause_ms))
         return give_up(lane, error, ret_error);
     error_free(error);
-    lane->not_before_ms = now + pause_ms;
+    lane->not_before_ms = clock_monotonic_ms() + pause_ms;
     return 0;
 }
 

@@ -43,12 +43,10 @@ static int give_error(struct error *error, struct error **ret_error) {
     return -class;
 }
 
-/* Whether what has just failed may be done once more: not what may have arrived and counts twice, nor what the server
- * wants to wait for beyond the deadline. */
-static bool may_repeat(const struct call *call, unsigned failures, uint64_t pause_ms) {
-    const struct transfer_config *config = &call->transfer->config;
-    if (failures >= config->attempts || (call->request.only_once && call->is_connected)) return false;
-    return !config->deadline_ms || clock_monotonic_ms() + pause_ms < config->deadline_ms;
+/* Whether what has just failed may be done once more: not what may have arrived and counts twice. */
+static bool may_repeat(const struct call *call, unsigned failures, uint64_t *ret_pause_ms) {
+    if (failures >= call->transfer->config.attempts || (call->request.only_once && call->is_connected)) return false;
+    return call_pause(call, failures, ret_pause_ms);
 }
 
 int transfer_perform(struct transfer *transfer, const struct transfer_request *request,
@@ -64,8 +62,8 @@ int transfer_perform(struct transfer *transfer, const struct transfer_request *r
             give_answer(&call, ret_answer);
             return 0;
         }
-        uint64_t pause_ms = call_pause_ms(&call, failures);
-        if (outcome == CALL_FAILED || !may_repeat(&call, failures, pause_ms)) return give_error(error, ret_error);
+        uint64_t pause_ms;
+        if (outcome == CALL_FAILED || !may_repeat(&call, failures, &pause_ms)) return give_error(error, ret_error);
         error_free(error);
         result = wait_until(transfer, clock_monotonic_ms() + pause_ms, ret_error);
         if (result < 0) return result;

@@ -129,6 +129,20 @@ static void a_server_that_wants_a_pause_beyond_the_deadline_is_not_waited_for(vo
     assert_int_equal(rough_server_count(place->server), 1);
 }
 
+static void a_pause_that_a_server_asks_for_is_kept_within_reason(void **state) {
+    struct place *place = *state;
+    static const struct rough_answer answers[] = {
+        {.bytes = "HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"},
+        {.bytes = OK},
+        {.bytes = "HTTP/1.1 503 Busy\r\nRetry-After: 301\r\nContent-Length: 0\r\n\r\n"}};
+    _cleanup_free_ char *url = serve(place, answers, ARRAY_SIZE(answers));
+    uint64_t begun_ms = clock_monotonic_ms();
+    expect_answer(place, ask(place, &(struct transfer_request){.url = url}), "OK");
+    assert_true(clock_monotonic_ms() - begun_ms >= 1000);
+    expect_error(place, ask(place, &(struct transfer_request){.url = url}), true, "503");
+    assert_int_equal(rough_server_count(place->server), 3);
+}
+
 static void what_counts_twice_is_not_sent_twice(void **state) {
     struct place *place = *state;
     static const struct rough_answer answers[] = {{.bytes = NULL}, {.bytes = OK}};
@@ -378,6 +392,7 @@ int main(void) {
         CASE(the_last_words_of_a_server_that_stays_busy_are_told),
         CASE(a_refusal_is_an_answer_and_is_not_asked_again),
         CASE(a_server_that_wants_a_pause_beyond_the_deadline_is_not_waited_for),
+        CASE(a_pause_that_a_server_asks_for_is_kept_within_reason),
         CASE(what_counts_twice_is_not_sent_twice),
         CASE(a_streamed_body_is_read_again_for_the_next_try),
         CASE(a_body_that_cannot_be_read_ends_the_request_with_its_cause),
