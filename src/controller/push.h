@@ -11,6 +11,7 @@
 #include "controller/registries.h"
 #include "controller/steps.h"
 #include "oci/oci.h"
+#include "oci/oci_gzip.h"
 
 /* ---- where (push_place.c) ---- */
 
@@ -38,12 +39,22 @@ struct push_progress {
     struct step_run *run;
     uint64_t began_ms, written_ms, total_bytes;
 };
-/* The package's image, by its row; waits for whoever digests another layer. */
-int push_describe(struct step_run *run, const char *package_digest, struct package_image *ret_image,
-                  struct error **ret_error);
-/* The package's layer; progress is written into the task. */
-int push_layer(struct push_progress *progress, struct oci *oci, const char *repository, const char *package_digest,
-               const struct package_image *image, struct error **ret_error);
+/* A package as it is pushed: its image, and its layer in a gzip frame that does not compress, since there are tools
+ * that take no other layers. */
+struct push_model {
+    struct package_image image;
+    struct package_tar *tar;
+    struct oci_gzip gzip;
+    char layer_digest[72], diff_id[72]; /* "sha256:…" of the frame, and of the tar in it */
+    struct push_progress progress;
+};
+/* Reads the whole package once, and for its first image ever twice; waits for whoever digests another layer. The object
+ * stays where it is until push_model_close(). */
+int push_model_open(struct step_run *run, const char *package_digest, struct push_model *model,
+                    struct error **ret_error);
+void push_model_close(struct push_model *model);
+/* Its layer; progress is written into the task. */
+int push_layer(struct push_model *model, struct oci *oci, const char *repository, struct error **ret_error);
 /* Bytes in memory; digest: "sha256:…". */
 int push_bytes(struct oci *oci, const char *repository, const char *digest, const char *bytes, size_t size,
                struct error **ret_error);

@@ -1,4 +1,5 @@
 /* What images are made of, on its way to a registry. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,8 +32,8 @@ static void write_progress(struct push_progress *progress, uint64_t done) {
 
 /* ---- the package's own ---- */
 
-int push_describe(struct step_run *run, const char *package_digest, struct package_image *ret_image,
-                  struct error **ret_error) {
+static int describe(struct step_run *run, const char *package_digest, struct package_image *ret_image,
+                    struct error **ret_error) {
     _cleanup_package_row_ struct package_row row = {0};
     for (;;) {
         int result = package_describe(run->controller, package_digest, &row, ret_image, ret_error);
@@ -42,31 +43,47 @@ int push_describe(struct step_run *run, const char *package_digest, struct packa
     }
 }
 
-struct layer_reader {
-    struct package_tar *layer;
-    struct push_progress *progress;
-};
+static int read_tar(void *context, uint64_t offset, char *bytes, size_t size, size_t *ret_size,
+                    struct error **ret_error) {
+    struct push_model *model = context;
+    int result = step_check(model->progress.run, ret_error);
+    return result < 0 ? result : package_tar_read(model->tar, offset, bytes, size, ret_size, ret_error);
+}
 
-static int read_layer(void *context, uint64_t offset, char *bytes, size_t size, size_t *ret_size,
+int push_model_open(struct step_run *run, const char *package_digest, struct push_model *model,
+                    struct error **ret_error) {
+    struct controller *controller = run->controller;
+    _cleanup_free_ char *folder = NULL;
+    *model = (struct push_model){.progress = {.run = run}};
+    int result = describe(run, package_digest, &model->image, ret_error);
+    if (result < 0 ||
+        (result = controller->packages->locate(controller->package_store, package_digest, &folder, ret_error)) < 0 ||
+        (result = package_layer_open(folder, &model->tar, ret_error)) < 0)
+        return result;
+    snprintf(model->diff_id, sizeof model->diff_id, "sha256:%s", model->image.layer_digest);
+    model->gzip = (struct oci_gzip){.read = read_tar, .context = model, .plain_size = package_tar_size(model->tar)};
+    return oci_gzip_measure(&model->gzip, model->layer_digest, ret_error);
+}
+
+void push_model_close(struct push_model *model) {
+    package_tar_free(model->tar);
+    package_image_clear(&model->image);
+}
+
+static int read_frame(void *context, uint64_t offset, char *bytes, size_t size, size_t *ret_size,
                       struct error **ret_error) {
-    struct layer_reader *reader = context;
-    int result = package_tar_read(reader->layer, offset, bytes, size, ret_size, ret_error);
-    if (result >= 0) write_progress(reader->progress, offset + *ret_size);
+    struct push_model *model = context;
+    int result = oci_gzip_read(&model->gzip, offset, bytes, size, ret_size, ret_error);
+    if (result >= 0) write_progress(&model->progress, offset + *ret_size);
     return result;
 }
 
-int push_layer(struct push_progress *progress, struct oci *oci, const char *repository, const char *package_digest,
-               const struct package_image *image, struct error **ret_error) {
-    struct controller *controller = progress->run->controller;
-    _cleanup_free_ char *folder = NULL, *digest = text_format("sha256:%s", image->layer_digest);
-    _cleanup_tar_ struct package_tar *layer = NULL;
-    int result = controller->packages->locate(controller->package_store, package_digest, &folder, ret_error);
-    if (result < 0 || (result = package_layer_open(folder, &layer, ret_error)) < 0) return result;
-    *progress = (struct push_progress){
-        .run = progress->run, .began_ms = clock_monotonic_ms(), .total_bytes = image->layer_size_bytes};
-    struct layer_reader reader = {.layer = layer, .progress = progress};
-    result = oci_push_blob(oci, repository, digest, image->layer_size_bytes, read_layer, &reader, ret_error);
-    if (result >= 0) write_progress(progress, progress->total_bytes);
+int push_layer(struct push_model *model, struct oci *oci, const char *repository, struct error **ret_error) {
+    uint64_t size = oci_gzip_size(&model->gzip);
+    model->progress =
+        (struct push_progress){.run = model->progress.run, .began_ms = clock_monotonic_ms(), .total_bytes = size};
+    int result = oci_push_blob(oci, repository, model->layer_digest, size, read_frame, model, ret_error);
+    if (result >= 0) write_progress(&model->progress, size);
     return result;
 }
 

@@ -34,7 +34,7 @@ struct making {
     struct oci_reference base, place;
     struct oci *from, *to; /* one and the same for one registry */
     struct oci_manifest manifest; /* of the base */
-    struct package_image package;
+    struct push_model model;
     struct oci_image image;
 };
 
@@ -44,7 +44,7 @@ static void making_clear(struct making *making) {
     oci_reference_clear(&making->base);
     oci_reference_clear(&making->place);
     oci_manifest_clear(&making->manifest);
-    package_image_clear(&making->package);
+    push_model_close(&making->model);
     oci_image_clear(&making->image);
     deployment_clear(&making->deployment);
     revision_clear(&making->revision);
@@ -80,14 +80,15 @@ static int extend(struct making *making, const char *config, size_t config_size,
     const struct revision *revision = &making->revision;
     _cleanup_free_ char *package = text_format("sha256:%s", revision->package_digest);
     _cleanup_free_ char *number = text_format("%lld", (long long)revision->number);
-    _cleanup_free_ char *digest = text_format("sha256:%s", making->package.layer_digest);
     const struct oci_label labels[] = {{LABEL_PATH, "/" PACKAGE_MODEL_FOLDER},
                                        {LABEL_PACKAGE, package},
                                        {LABEL_RESOLVED, revision->resolved_uri},
                                        {LABEL_DEPLOYMENT, making->deployment.name},
                                        {LABEL_REVISION, number}};
-    const struct oci_layer layer = {
-        .digest = digest, .size_bytes = making->package.layer_size_bytes, .created_by = "slipway: the model"};
+    const struct oci_layer layer = {.digest = making->model.layer_digest,
+                                    .diff_id = making->model.diff_id,
+                                    .size_bytes = oci_gzip_size(&making->model.gzip),
+                                    .created_by = "slipway: the model"};
     return oci_image_extend(&making->manifest, config, config_size, &layer, labels, ARRAY_SIZE(labels), &making->image,
                             ret_error);
 }
@@ -161,14 +162,11 @@ static int bring_layer(struct making *making, const struct oci_blob *blob, struc
 static int send_image(struct making *making, char ret_digest[72], struct error **ret_error) {
     const struct oci_image *image = &making->image;
     const char *repository = making->place.repository;
-    struct push_progress progress = {.run = making->run};
     int result = 0;
     for (size_t i = 0; i < image->base_count && result >= 0; i++)
         if ((result = step_check(making->run, ret_error)) >= 0)
             result = bring_layer(making, &image->base_layers[i], ret_error);
-    if (result < 0 ||
-        (result = push_layer(&progress, making->to, repository, making->revision.package_digest, &making->package,
-                             ret_error)) < 0 ||
+    if (result < 0 || (result = push_layer(&making->model, making->to, repository, ret_error)) < 0 ||
         (result = push_bytes(making->to, repository, image->config_digest, image->config, image->config_size,
                              ret_error)) < 0 ||
         (result = step_check(making->run, ret_error)) < 0)
@@ -201,7 +199,7 @@ static int make(struct making *making, const char *name, struct error **ret_erro
     char digest[72];
     int result = open_both(making, name, ret_error);
     if (result < 0 ||
-        (result = push_describe(making->run, making->revision.package_digest, &making->package, ret_error)) < 0 ||
+        (result = push_model_open(making->run, making->revision.package_digest, &making->model, ret_error)) < 0 ||
         (result = read_base(making, ret_error)) < 0 || (result = send_image(making, digest, ret_error)) < 0)
         return result;
     pause_point("image-pushed");

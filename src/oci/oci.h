@@ -14,11 +14,11 @@
 #define OCI_TYPE_MANIFEST "application/vnd.oci.image.manifest.v1+json"
 #define OCI_TYPE_INDEX "application/vnd.oci.image.index.v1+json"
 #define OCI_TYPE_CONFIG "application/vnd.oci.image.config.v1+json"
-#define OCI_TYPE_LAYER "application/vnd.oci.image.layer.v1.tar"
+#define OCI_TYPE_LAYER "application/vnd.oci.image.layer.v1.tar+gzip"
 #define OCI_TYPE_DOCKER_MANIFEST "application/vnd.docker.distribution.manifest.v2+json"
 #define OCI_TYPE_DOCKER_LIST "application/vnd.docker.distribution.manifest.list.v2+json"
 #define OCI_TYPE_DOCKER_CONFIG "application/vnd.docker.container.image.v1+json"
-#define OCI_TYPE_DOCKER_LAYER "application/vnd.docker.image.rootfs.diff.tar"
+#define OCI_TYPE_DOCKER_LAYER "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 struct oci_reference {
     char *registry; /* "ghcr.io", "localhost:5000" */

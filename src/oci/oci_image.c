@@ -95,7 +95,7 @@ static int extend_config(const char *config, size_t size, const struct oci_layer
     yyjson_mut_val *ids = yyjson_mut_obj_get(yyjson_mut_obj_get(root, "rootfs"), "diff_ids");
     if (!yyjson_mut_is_arr(ids) || yyjson_mut_arr_size(ids) != image->base_count)
         return fail(ret_error, "the image's config does not have as many layers as its manifest");
-    yyjson_mut_arr_add_strcpy(document, ids, layer->digest);
+    yyjson_mut_arr_add_strcpy(document, ids, layer->diff_id);
     yyjson_mut_val *history = yyjson_mut_obj_get(root, "history");
     if (yyjson_mut_is_arr(history)) { /* without one, an only entry would not fit the layers */
         yyjson_mut_val *entry = yyjson_mut_arr_add_obj(document, history);
@@ -127,6 +127,26 @@ static void extend_manifest(yyjson_doc *base, const struct oci_layer *layer, con
     if (!is_docker) set_labels(document, object_under(document, root, "annotations"), labels, label_count);
     image->manifest = json_write(document, &image->manifest_size);
     oci_digest_bytes(image->manifest, image->manifest_size, image->manifest_digest);
+}
+
+int oci_image_set_layer(const char *manifest, size_t size, const struct oci_layer *layer, char **ret_manifest,
+                        size_t *ret_size, struct error **ret_error) {
+    _cleanup_json_ yyjson_doc *read = NULL;
+    yyjson_val *ignored = NULL;
+    int result = parse(manifest, size, "manifest", &read, &ignored, ret_error);
+    if (result < 0) return result;
+    _cleanup_json_mutable_ yyjson_mut_doc *document = yyjson_doc_mut_copy(read, NULL);
+    yyjson_mut_val *layers = yyjson_mut_obj_get(yyjson_mut_doc_get_root(document), "layers");
+    yyjson_mut_val *entry = yyjson_mut_arr_get_first(layers);
+    if (yyjson_mut_arr_size(layers) != 1 || !yyjson_mut_is_obj(entry))
+        return fail(ret_error, "the image's manifest does not have one layer");
+    static const char *const replaced[] = {"mediaType", "digest", "size"};
+    for (size_t i = 0; i < ARRAY_SIZE(replaced); i++) yyjson_mut_obj_remove_key(entry, replaced[i]);
+    json_add_text(document, entry, "mediaType", OCI_TYPE_LAYER);
+    json_add_text(document, entry, "digest", layer->digest);
+    yyjson_mut_obj_add_uint(document, entry, "size", layer->size_bytes);
+    *ret_manifest = json_write(document, ret_size);
+    return 0;
 }
 
 int oci_image_extend(const struct oci_manifest *base, const char *config, size_t config_size,

@@ -9,9 +9,9 @@
 struct oci_label {
     const char *name, *value; /* a NULL value: left out */
 };
-/* What goes on top: a tar that is not compressed, so that its digest is its diff_id. */
+/* What goes on top: a tar in gzip. */
 struct oci_layer {
-    const char *digest; /* "sha256:…" */
+    const char *digest, *diff_id; /* "sha256:…" of the gzip, and of the tar in it */
     uint64_t size_bytes;
     const char *created_by; /* for the config's history */
 };
@@ -32,6 +32,9 @@ void oci_image_clear(struct oci_image *image);
 
 /* The digest and size of the config that a manifest names. EXTERNAL_SERVICE when it is no image's. */
 int oci_image_config(const struct oci_manifest *manifest, struct oci_blob *ret_config, struct error **ret_error);
+/* The image with this layer for its only one; its config stays as it is. */
+int oci_image_set_layer(const char *manifest, size_t size, const struct oci_layer *layer, char **ret_manifest,
+                        size_t *ret_size, struct error **ret_error);
 /* The base with the layer on top: diff_ids and history are extended, the labels set in the config and, where the
  * manifest is OCI's, as annotations; all else stays as it is. EXTERNAL_SERVICE when base and config do not fit
  * together. */

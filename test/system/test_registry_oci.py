@@ -369,13 +369,13 @@ def test_a_broken_docker_config_is_named_without_its_words(guarded_registry, fet
 
 
 @pytest.mark.sanitizer
-def test_a_model_in_a_registry_is_deployed_and_pinned(slipway, oci_registry, tmp_path):  # noqa: F811
+def test_a_model_in_a_registry_is_deployed_and_pinned(make_slipway, oci_registry, tmp_path):  # noqa: F811
     folder = models.add_one(tmp_path / "m")
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     digest = oci_registry.push_files("models/one", "champion", files)
     (tmp_path / "registries").write_text(section(oci_registry))
     (tmp_path / "registries").chmod(0o600)
-    service = slipway(registries=tmp_path / "registries").start()
+    service = make_slipway(registries=tmp_path / "registries").start()
     deployment = service.deploy("one", f"oci://{oci_registry.host}/models/one:champion")
     assert deployment["status"] == "active", deployment
     assert deployment["deployed_model_version"] == f"oci://{oci_registry.host}/models/one@{digest}"
