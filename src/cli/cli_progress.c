@@ -57,10 +57,12 @@ char *cli_duration(double seconds) {
     return text_format("%d h %d min", (int)(whole / 3600), (int)(whole / 60 % 60));
 }
 
-/* "[######      ] 43 % of 86.1 MiB" while bytes are counted, else "". */
+/* "[######      ] 43 % of 86.1 MiB" while bytes are counted, "… of 1000 rows" in a batch job, else "". */
 static char *bytes_bar(const struct cli_progress *progress, const struct slipway_progress *state) {
     if (state->total <= 0 || state->done >= state->total) return text_copy("");
-    _cleanup_free_ char *total = text_size((uint64_t)state->total);
+    bool counts_rows = text_equal(state->step, "batch");
+    _cleanup_free_ char *total =
+        counts_rows ? text_count((uint64_t)state->total, "row", "rows") : text_size((uint64_t)state->total);
     _cleanup_free_ char *bar = cli_progress_bar(progress, state->done, state->total);
     return text_format("%s of %s", bar, total);
 }

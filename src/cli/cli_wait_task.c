@@ -15,11 +15,13 @@ static char *describe_progress(const struct cli_progress *progress, const struct
     _cleanup_free_ char *bar = cli_progress_bar(progress, state->done, state->total);
     _cleanup_free_ char *failed =
         state->failed ? text_format(", %lld failed", (long long)state->failed) : text_copy("");
-    if (!*bar || !progress->is_terminal || !text_equal(task->kind, "reindex")) return text_format("%s%s", bar, failed);
+    bool is_batch = text_equal(task->kind, "batch");
+    if (!*bar || !progress->is_terminal || (!text_equal(task->kind, "reindex") && !is_batch))
+        return text_format("%s%s", bar, failed);
     _cleanup_free_ char *left = cli_duration(state->rate > 0 ? (double)(state->total - state->done) / state->rate : 0);
     _cleanup_free_ char *rate = state->rate > 0 ? text_format(", %.0f/s, %s left", state->rate, left) : text_copy("");
-    return text_format("%s, %lld of %lld documents%s%s", bar, (long long)state->done, (long long)state->total, rate,
-                       failed);
+    return text_format("%s, %lld of %lld %s%s%s", bar, (long long)state->done, (long long)state->total,
+                       is_batch ? "rows" : "documents", rate, failed);
 }
 
 static void show(struct cli_progress *progress, const struct slipway_task *task) {

@@ -20,6 +20,22 @@ static void add_number(yyjson_mut_doc *document, yyjson_mut_val *object, const c
     if (number) yyjson_mut_obj_add_uint(document, object, key, number);
 }
 
+static int add_job(const struct slipway_deployment_request *request, yyjson_mut_doc *document, yyjson_mut_val *target,
+                   struct slipway_error **ret_error) {
+    json_add_text(document, target, "input_uri", request->input_uri);
+    json_add_text(document, target, "output_uri", request->output_uri);
+    json_add_text(document, target, "format", request->format);
+    json_add_text(document, target, "on_error", request->on_error);
+    json_add_text(document, target, "priority", request->priority);
+    json_add_text(document, target, "id_field", request->id_field);
+    json_add_text(document, target, "input_field", request->input_field);
+    json_add_text(document, target, "output_field", request->output_field);
+    add_number(document, target, "batch_size", request->batch_size);
+    add_number(document, target, "part_rows", request->part_rows);
+    int result = client_add_json(document, target, "inputs", request->inputs_json, ret_error);
+    return result < 0 ? result : client_add_json(document, target, "outputs", request->outputs_json, ret_error);
+}
+
 static int add_target(const struct slipway_deployment_request *request, yyjson_mut_doc *document,
                       yyjson_mut_val *object, struct slipway_error **ret_error) {
     yyjson_mut_val *target = yyjson_mut_obj_add_obj(document, object, "deployment_target_config");
@@ -29,7 +45,8 @@ static int add_target(const struct slipway_deployment_request *request, yyjson_m
     json_add_text(document, target, "strategy", request->strategy);
     add_number(document, target, "replicas", request->replicas);
     add_number(document, target, "port", request->port);
-    return client_add_json(document, target, "env", request->env_json, ret_error);
+    int result = add_job(request, document, target, ret_error);
+    return result < 0 ? result : client_add_json(document, target, "env", request->env_json, ret_error);
 }
 
 int client_write_request(const struct slipway_deployment_request *request, enum client_form form,

@@ -591,3 +591,25 @@ def test_an_object_that_changes_ends_the_job_with_words(make_slipway, tmp_path, 
         s3.put(BUCKET, "in", content.replace(b"1", b"2"))
         service.kill("controller")
     assert "has changed since the job began" in ended(service, job, "failed")["message"]
+
+
+# ---- the command line
+
+
+def test_the_command_line_begins_a_job_and_shows_its_end(batch, models, data):
+    from test_cli import cli
+
+    ndjson(data / "in.ndjson", [{"id": n, "x": [n, 0, 0, 0]} for n in range(100)])
+    model = tiny.add_one(models)
+    done = cli(batch, "batch", "job", model, "in.ndjson", "out", "--wait", "--id-field", "id", "--batch-size", 10, "--part-rows", 50,
+               "--outputs", '{"y": "z"}', "--priority", "normal", "--on-error", "skip", "--format", "ndjson", cwd=data)
+    assert done.returncode == 0, done.stderr
+    assert "inactive" in done.stdout and "100 rows written in 2 parts, 0 rejected" in done.stdout
+    assert rows_of(data / "out")[1] == {"id": 1, "z": [2, 1, 1, 1]}
+    failed = cli(batch, "batch", "again", model, "in.ndjson", "out", "--wait", cwd=data)
+    assert failed.returncode != 0 and "is there and not empty" in failed.stderr
+    failed = cli(batch, "batch", "again", model, "nothing", "out2", "--wait", cwd=data)
+    assert failed.returncode != 0 and "open the input" in failed.stderr
+    shown = json.loads(cli(batch, "batch", "third", model, "in.ndjson", "out3", "--json", cwd=data).stdout)
+    assert shown["status"] == "creating"
+    ended(batch, shown)
