@@ -12,6 +12,7 @@ here: it is loaded under another name.
 
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -19,15 +20,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SYSTEM = ROOT / "test" / "system"
-sys.path.append(
-    str(SYSTEM)
-)  # behind what is installed: `import slipway` is the package
+sys.path.append(str(SYSTEM))  # behind what is installed: `import slipway` is the package
 
 import slipway
 
-assert "clients" in slipway.__file__ or "site-packages" in slipway.__file__, (
-    slipway.__file__
-)
+assert "clients" in slipway.__file__ or "site-packages" in slipway.__file__, slipway.__file__
 
 
 def load(name, file):
@@ -56,9 +53,7 @@ mlflow_servers, mlflow3, mlflow2 = (
 
 
 def pytest_configure(config):
-    config.addinivalue_line(
-        "markers", "sanitizer: also run against the program built with sanitizers"
-    )
+    config.addinivalue_line("markers", "sanitizer: also run against the program built with sanitizers")
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +99,24 @@ def service(make_service):
 def client(service):
     with slipway.Client(service.url) as client:
         yield client
+
+
+@pytest.fixture
+def run_readme(service, models, monkeypatch):
+    """Runs the Python blocks of a page one after the other, as one program; /srv/models is a folder with models in it."""
+    make = sys.modules["models"]
+    make.embedding(models, "minilm")
+    make.embedding(models, "minilm-v2", seed=8)
+    monkeypatch.setenv("SLIPWAY_URL", service.url)
+
+    def run(page):
+        names = {"__name__": "readme"}
+        blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for block in blocks:
+            exec(
+                compile(block.replace("/srv/models", str(models)), str(page), "exec"),
+                names,
+            )
+        return len(blocks)
+
+    return run

@@ -90,6 +90,7 @@ class Api:
     get_package = operation(_service.get_package)
     build_package = operation(_service.build_package)
     export_package = operation(_service.export_package)
+    push_package = operation(_service.push_package)
     delete_package = operation(_service.delete_package)
     prune_packages = operation(_service.prune_packages)
 

@@ -109,6 +109,12 @@ def export_package(package: str, file: str | os.PathLike[str]) -> Generator[Step
     return size
 
 
+def push_package(package: str, reference: str) -> Call[Task]:
+    """To a container registry as an image: `reference` is registry/repository:tag, or repository:tag in the one that the
+    service is set to. The task's metadata has image_reference and image_digest when it is done."""
+    return Call("POST", _package(package) + "/push", one(Task), json={"reference": reference})
+
+
 def delete_package(package: str) -> Call[None]:
     """ConflictError when something needs it."""
     return Call("DELETE", _package(package), nothing)
