@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 SYSTEM = ROOT / "test" / "system"
 sys.path.append(str(SYSTEM))  # behind what is installed: `import slipway` is the package
 
-import slipway
+import slipway  # noqa: E402 (behind the path)
 
 assert "clients" in slipway.__file__ or "site-packages" in slipway.__file__, slipway.__file__
 

@@ -3,6 +3,12 @@
 from pathlib import Path
 
 
+def test_the_example_of_the_page_runs(run_readme, capsys):
+    assert run_readme(Path(__file__).parents[3] / "docs" / "python.md") == 1
+    begun, active = capsys.readouterr().out.splitlines()
+    assert begun.endswith(" is creating") and "/v2/models/MyModelAPIService package:sha256:" in active
+
+
 def test_the_examples_run(run_readme, capsys):
     assert run_readme(Path(__file__).parents[1] / "README.md") == 7
     printed = capsys.readouterr().out

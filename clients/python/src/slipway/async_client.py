@@ -1,4 +1,4 @@
-"""Slipway from code that awaits: under asyncio or trio."""
+"""Slipway from code that awaits."""
 
 from __future__ import annotations
 
