@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import models as tiny
 from deployments import begin_deploy, deploy, get, infer, settle
 from faulty_proxy import Cut, FaultyProxy
 from registry_bed import digest_of
-from servers_s3 import sign
+from servers_s3 import free_port, sign
+from slipway import PROGRAM, ROOT
 
-BUILD = Path(os.environ.get("SLIPWAY_BUILD", Path(__file__).parents[2] / "build"))
+BUILD = Path(os.environ.get("SLIPWAY_BUILD", ROOT / "build"))
+SERVERS = ROOT / "build" / "test-servers" / "bin"
 
 
 class Client:
@@ -76,7 +79,6 @@ def s3(tmp_path, s3_server):
 # ---- keys and pages
 
 
-@pytest.mark.sanitizer
 def test_a_prefix_of_2500_objects_is_fetched_whole(s3, s3_server):
     tree = {f"shards/{number:05}.bin": b"%d" % number for number in range(2500)}
     s3_server.publish("models", "pages/", tree)
@@ -331,3 +333,17 @@ def test_the_service_deploys_from_s3(make_slipway, s3, s3_server, models):
     failed = settle(service, "missing", "failed")
     assert "there is nothing at s3://models/served/nothing" in failed["message"]
     assert s3_server.secret not in service.whole_log() + json.dumps(get(service, "from-s3"))
+
+
+def test_the_page_goes_as_it_stands(tmp_path):
+    tiny.embedding(tmp_path, "all-MiniLM-L6-v2")
+    page = (ROOT / "docs" / "registry-s3.md").read_text()
+    script = re.search(r"^```sh\n(.*?)^```", page, flags=re.S | re.M)[1]
+    listen = f"127.0.0.1:{free_port()}"
+    script = script.replace("127.0.0.1:9000", f"127.0.0.1:{free_port()}").replace("127.0.0.1:8400", listen)
+    environment = {**os.environ, "PATH": f"{Path(PROGRAM).parent}:{SERVERS}:{os.environ['PATH']}", "SLIPWAY_LISTEN": listen,
+                   "SLIPWAY_STATE": str(tmp_path / "state"), "SLIPWAY_URL": f"http://{listen}"}
+    ending = "trap 'kill $(jobs -p); wait' EXIT\n"
+    done = subprocess.run(["bash", "-ec", ending + script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^status +active$", done.stdout, flags=re.M), done.stdout
