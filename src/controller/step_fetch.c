@@ -88,7 +88,7 @@ static int use_present(struct step_run *run, const char *digest, const char *res
     if (result >= 0) {
         state->present = true;
         state->digest = text_copy(digest);
-        state->resolved_uri = resolved_uri ? text_copy(resolved_uri) : text_format(PACKAGE_URI "%s", digest);
+        state->resolved_uri = text_copy(resolved_uri);
         result = record(run, state, digest, ret_error);
     } else if (ret_error && *ret_error) {
         (*ret_error)->class = ERROR_MODEL_REGISTRY;

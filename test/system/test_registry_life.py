@@ -7,6 +7,7 @@ files it passes on, and can hold them.
 
 import base64
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -19,7 +20,7 @@ from deployments import (amount, answered, begin_delete, begin_deploy, deploy, g
                          settle, steps, task, update, wait_task)
 from faulty_proxy import Fault, FaultyProxy, Status
 from pauses import PROGRAM as PAUSED, Pauses
-from slipway import PROGRAM, eventually
+from slipway import PROGRAM, eventually, in_own_mounts
 
 SERVED = [name for name in registry_beds.NAMES if name != "file"]
 ONE_OF_A_KIND = [name for name in SERVED if name != "mlflow2"]  # its server takes seconds to answer
@@ -285,6 +286,29 @@ def test_ceilings_of_files_and_bytes_are_settings(serve, http_bed, trees):
         assert "4 files" in failed["message"], failed
 
 
+def test_a_disk_without_room_for_the_model_fetches_none_of_it_and_the_rest_goes_on(make_slipway, s3_bed, trees, models,
+                                                                                    tmp_path):
+    s3_bed.publish("huge", {**trees(), "more.bin": bytes(40 << 20)})
+    s3_bed.publish("small", trees(2.0))
+    file = tmp_path / "registries"
+    with FaultyProxy(s3_bed.address) as proxy:
+        write(file, s3_bed.conf(proxy.address))
+        service = make_slipway(registries=file, step_backoff="20ms", task_attempts="2")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            service.port = free.getsockname()[1]  # there is no log to read it from
+        inside = service.command()
+        service.command = lambda: in_own_mounts(
+            f'mkdir -p {service.state}; mount -t tmpfs -o size=32m none {service.state}; chmod 700 {service.state}; exec "$@"',
+            inside)
+        service.start()
+        deploy(service, "small", s3_bed.uri("small", proxy.address))
+        seen = proxy.files()
+        failed = deploy(service, "huge", s3_bed.uri("huge", proxy.address), status="failed")
+        assert "the model has 41.0 MiB, and the disk of the state folder has " in failed["message"], failed
+        assert proxy.files() == seen and amount(service, "small") == 2.0
+        assert any("tried again" in step for step in steps(service, "huge"))
+
+
 # ---- the registries file --------------------------------------------------------------------------------------------
 
 
@@ -450,6 +474,20 @@ def forms_of(secret):
         text = base64.b64encode(b"x" * before + secret.encode())
         found.add(text[4 if before else 0:len(text) // 4 * 4 - 4])
     return found
+
+
+def test_the_tracking_server_of_the_environment_is_the_default_one(make_slipway, mlflow3_bed, trees):
+    mlflow3_bed.publish("by-environment", trees(4.0))
+    with FaultyProxy(mlflow3_bed.address) as proxy:
+        url = "http://anna:env-url-secret@{}:{}/".format(*proxy.address)
+        service = make_slipway(environment={"MLFLOW_TRACKING_URI": url}, default_registry="runs:/{id}/model").start()
+        run = mlflow3_bed.runs["by-environment"]
+        task = answered(service.client.post("/deploy", json={"embedding_model_id": run}), 200)
+        assert wait_task(service, task["task_id"])["status"] == "done"
+        assert amount(service, run) == 4.0
+        credentials = base64.b64encode(b"anna:env-url-secret")
+        assert proxy.heads and all(b"Authorization: Basic " + credentials in head for head in proxy.heads)
+        assert_unseen(service, ["env-url-secret"])
 
 
 def assert_unseen(service, secrets):
