@@ -30,6 +30,11 @@ int transfer_follow(const struct transfer *transfer, const char *url, const char
 
 /* The last header of that name in a head as it came, or NULL; caller frees. */
 char *transfer_find_header(const char *head, const char *name);
+/* TRANSFER_SIZE_UNKNOWN when the head does not say. */
+uint64_t transfer_content_length(const char *head);
+/* "bytes 5-9/10" of Content-Range (RFC 9110, 14.4); false unless it is well-formed. *ret_total: TRANSFER_SIZE_UNKNOWN
+ * for "*". */
+bool transfer_content_range(const char *head, uint64_t *ret_first, uint64_t *ret_total);
 /* What the server says: out of JSON, XML, HTML or plain text, printable, at most 300 bytes; NULL: nothing. Caller
  * frees. */
 char *transfer_words(const char *body, size_t size);

@@ -26,6 +26,27 @@ char *transfer_find_header(const char *head, const char *name) {
     return text_copy_bytes(found, size);
 }
 
+uint64_t transfer_content_length(const char *head) {
+    _cleanup_free_ char *text = transfer_find_header(head, "Content-Length");
+    uint64_t size;
+    return text && text_parse_number(text, INT64_MAX, &size) ? size : TRANSFER_SIZE_UNKNOWN;
+}
+
+bool transfer_content_range(const char *head, uint64_t *ret_first, uint64_t *ret_total) {
+    _cleanup_free_ char *text = transfer_find_header(head, "Content-Range");
+    if (!text || strncasecmp(text, "bytes ", 6)) return false;
+    char *first = text + 6 + strspn(text + 6, " ");
+    char *dash = strchr(first, '-');
+    char *slash = dash ? strchr(dash, '/') : NULL;
+    if (!slash) return false;
+    *dash = *slash = '\0';
+    *ret_total = TRANSFER_SIZE_UNKNOWN;
+    uint64_t last;
+    return text_parse_number(first, INT64_MAX, ret_first) && text_parse_number(dash + 1, INT64_MAX, &last) &&
+           *ret_first <= last &&
+           (!strcmp(slash + 1, "*") || (text_parse_number(slash + 1, INT64_MAX, ret_total) && last < *ret_total));
+}
+
 char *transfer_answer_header(const struct transfer_answer *answer, const char *name) {
     return transfer_find_header(answer->headers, name);
 }

@@ -99,28 +99,6 @@ static char *strong_validator(const char *head) {
     return NULL;
 }
 
-static uint64_t content_length(const char *head) {
-    _cleanup_free_ char *text = transfer_find_header(head, "Content-Length");
-    uint64_t size;
-    return text && text_parse_number(text, INT64_MAX, &size) ? size : TRANSFER_SIZE_UNKNOWN;
-}
-
-/* "bytes 5-9/10"; false unless it is well-formed. *ret_total: TRANSFER_SIZE_UNKNOWN for "*". */
-static bool parse_content_range(const char *head, uint64_t *ret_first, uint64_t *ret_total) {
-    _cleanup_free_ char *text = transfer_find_header(head, "Content-Range");
-    if (!text || strncasecmp(text, "bytes ", 6)) return false;
-    char *first = text + 6 + strspn(text + 6, " ");
-    char *dash = strchr(first, '-');
-    char *slash = dash ? strchr(dash, '/') : NULL;
-    if (!slash) return false;
-    *dash = *slash = '\0';
-    *ret_total = TRANSFER_SIZE_UNKNOWN;
-    uint64_t last;
-    return text_parse_number(first, INT64_MAX, ret_first) && text_parse_number(dash + 1, INT64_MAX, &last) &&
-           *ret_first <= last &&
-           (!strcmp(slash + 1, "*") || (text_parse_number(slash + 1, INT64_MAX, ret_total) && last < *ret_total));
-}
-
 static int expect_size(struct lane *lane, uint64_t size) {
     if (size == TRANSFER_SIZE_UNKNOWN) return 0;
     if (lane->expected_bytes != TRANSFER_SIZE_UNKNOWN && lane->expected_bytes != size)
@@ -145,7 +123,7 @@ static int expect_validator(struct lane *lane, const char *head) {
 
 static int take_whole(struct lane *lane, const char *head) {
     if (lane->written_bytes && begin_anew(lane) < 0) return -1;
-    uint64_t size = content_length(head);
+    uint64_t size = transfer_content_length(head);
     if (expect_size(lane, size) < 0) return -1;
     free(lane->validator);
     lane->validator = strong_validator(head);
@@ -156,7 +134,7 @@ static int take_whole(struct lane *lane, const char *head) {
 
 static int take_rest(struct lane *lane, const char *head) {
     uint64_t first, total;
-    if (!lane->range || !parse_content_range(head, &first, &total) || first != lane->written_bytes)
+    if (!lane->range || !transfer_content_range(head, &first, &total) || first != lane->written_bytes)
         return refuse(lane, true, "the server answers with another part of the file than was asked for");
     _cleanup_free_ char *tag = transfer_find_header(head, "ETag");
     if (tag && lane->validator && *lane->validator == '"' && strcmp(tag, lane->validator))

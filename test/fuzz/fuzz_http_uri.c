@@ -36,6 +36,9 @@ static void try_answer(const char *text, size_t size) {
     _cleanup_free_ char *words = transfer_words(text, size), *length = transfer_find_header(text, "Content-Length");
     require(!words || (*words && strlen(words) <= 300 && text_is_utf8(words, strlen(words))));
     require(!length || !strpbrk(length, "\r\n"));
+    uint64_t first, total, number = transfer_content_length(text);
+    require(number <= INT64_MAX || number == TRANSFER_SIZE_UNKNOWN);
+    if (transfer_content_range(text, &first, &total)) require(first < total && (total <= INT64_MAX || !(total + 1)));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
