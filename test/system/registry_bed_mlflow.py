@@ -12,8 +12,7 @@ class MlflowBed(Bed):
     def __init__(self, server):
         self.server, self.address = server, server.address
         self.name = f"mlflow{server.version}"
-        # 2.x says nothing of a file but its size, and 3.x nothing for sure while it has just changed.
-        self.knows_identity, self.settles_s = server.version == "3", 4.1
+        self.knows_identity = server.version == "3"  # 2.x says nothing of a file but its size
         self.runs = {}
 
     def publish(self, model, files):
