@@ -68,7 +68,7 @@ struct batch_reader {
     struct buffer window; /* what was read and is not consumed */
     size_t scanned; /* of the window, in search of the record's end */
     char scan_state; /* CSV: where in a field the scan stands */
-    bool is_too_long, has_ended;
+    bool is_too_long, has_begun, has_ended;
     size_t last_size; /* of the record that was given last, with its line end: it goes when the next is asked for */
     int64_t offset, line; /* behind the record that was given last */
     int64_t lines; /* line ends seen in the record that is being looked for */

@@ -6,32 +6,43 @@
 #include "batch/batch-internal.h"
 
 #define READ_BYTES ((size_t)256 << 10)
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
+#define BYTE_ORDER_MARK_SIZE 3
 
 void batch_reader_open(struct batch_reader *reader, enum batch_format format, int64_t offset, int64_t line,
                        batch_read read, void *context) {
     *reader = (struct batch_reader){
-        .format = format, .read = read, .context = context, .offset = offset, .line = line, .window = {.maximum = 0}};
+        .format = format, .read = read, .context = context, .offset = offset, .line = line, .has_begun = offset > 0};
 }
 
 void batch_reader_close(struct batch_reader *reader) {
     buffer_clear(&reader->window);
 }
 
-/* More bytes behind the window; at the end, has_ended. */
-static int read_more(struct batch_reader *reader, struct error **ret_error) {
+static int read_piece(struct batch_reader *reader, struct error **ret_error) {
     size_t size = 0;
     if (!buffer_reserve(&reader->window, READ_BYTES))
         return error_set(ret_error, ERROR_UNAVAILABLE, "there is no memory to read the input");
-    bool is_first = !reader->offset && !reader->window.size && !reader->scanned;
     int result =
         reader->read(reader->context, reader->window.bytes + reader->window.size, READ_BYTES, &size, ret_error);
     if (result < 0) return result;
     reader->window.size += size;
     reader->has_ended = !size;
-    if (is_first && reader->window.size >= 3 && !memcmp(reader->window.bytes, "\xef\xbb\xbf", 3)) {
-        buffer_consume(&reader->window, 3);
-        reader->offset = 3;
-    }
+    return 0;
+}
+
+/* More bytes behind the window; at the end, has_ended. */
+static int read_more(struct batch_reader *reader, struct error **ret_error) {
+    bool is_first = !reader->has_begun;
+    reader->has_begun = true;
+    int result;
+    do result = read_piece(reader, ret_error);
+    while (result >= 0 && is_first && !reader->has_ended && reader->window.size < BYTE_ORDER_MARK_SIZE);
+    if (result < 0 || !is_first || reader->window.size < BYTE_ORDER_MARK_SIZE ||
+        memcmp(reader->window.bytes, BYTE_ORDER_MARK, BYTE_ORDER_MARK_SIZE) != 0)
+        return result;
+    buffer_consume(&reader->window, BYTE_ORDER_MARK_SIZE);
+    reader->offset = BYTE_ORDER_MARK_SIZE;
     return 0;
 }
 
