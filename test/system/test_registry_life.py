@@ -6,6 +6,7 @@ files it passes on, and can hold them.
 """
 
 import base64
+import hashlib
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from deployments import (amount, answered, begin_delete, begin_deploy, deploy, g
                          settle, steps, task, update, wait_task)
 from faulty_proxy import Fault, FaultyProxy, Status
 from pauses import PROGRAM as PAUSED, Pauses
+from registry_bed_http import tar_gz_of
 from slipway import PROGRAM, eventually, in_own_mounts
 
 SERVED = [name for name in registry_beds.NAMES if name != "file"]
@@ -37,6 +39,16 @@ class Hold(Fault):
             self.arrived.set()
             self.released.wait(60)
         return answer.head + answer.body
+
+
+class HoldThenMiss(Hold):
+    """The first file that is released is not there."""
+
+    def change(self, answer):
+        whole = super().change(answer)
+        if not answer.is_file or answer.number > 1:
+            return whole
+        return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 def tree(folder, amount=1.0):
@@ -124,10 +136,10 @@ def test_a_second_deployment_of_what_is_known_fetches_no_file(serve, bed, proxy,
     assert second["deployed_model_version"] == first["deployed_model_version"] and amount(service, "two") == 1.0
 
 
-def begin_two(service, bed, proxy):
+def begin_two(service, bed, proxy, fault=Hold):
     """Two deploys of one model: the first has its file held back, the second waits for the first."""
     uri = bed.uri("shared", proxy.address)
-    proxy.fault = Hold()
+    proxy.fault = fault()
     first = begin_deploy(service, "first", uri)
     assert proxy.fault.arrived.wait(60)
     second = begin_deploy(service, "second", uri)
@@ -167,6 +179,17 @@ def test_who_waits_for_a_download_that_is_canceled_fetches_it(serve, http_bed, t
         settle(service, "second")
         assert amount(service, "second") == 1.0 and proxy.files() == 2
         assert not any((service.state / "packages" / "incoming").iterdir())
+
+
+def test_who_waits_for_a_download_that_fails_fetches_it(serve, http_bed, trees):
+    http_bed.publish("shared", trees())
+    with FaultyProxy(http_bed.address) as proxy:
+        service = serve(http_bed, proxy)
+        begin_two(service, http_bed, proxy, fault=HoldThenMiss)
+        proxy.fault.released.set()
+        assert "404" in settle(service, "first", "failed")["message"]
+        settle(service, "second")
+        assert amount(service, "second") == 1.0 and proxy.files() == 2
 
 
 def test_who_waits_can_be_canceled_and_the_download_goes_on(serve, http_bed, trees):
@@ -231,6 +254,18 @@ def test_an_update_of_what_has_changed_behind_the_same_uri_fetches_it_anew(serve
     assert len(packages(service)) == 2  # the one before is kept for a rollback
     if not bed.name.startswith("mlflow"):
         assert second["deployed_model_version"] != first["deployed_model_version"]
+
+
+def test_a_server_that_tells_no_length_counts_bytes_without_a_total(make_slipway, nginx, trees, tmp_path):
+    data = tar_gz_of(trees())
+    nginx.put("lengthless.tar.gz", data)
+    nginx.put("lengthless.tar.gz.sha256", hashlib.sha256(data).hexdigest().encode())
+    file = tmp_path / "registries"
+    write(file, f"[http here]\nhosts = 127.0.0.1:{nginx.port}\n")
+    service = make_slipway(registries=file).start()
+    deployment = deploy(service, "lengthless", nginx.url("chunked/lengthless.tar.gz"))
+    progress = task(service, deployment["task_id"])["progress"]
+    assert progress["done"] == len(data) and progress["total"] in (0, len(data)), progress
 
 
 # ---- bad days -------------------------------------------------------------------------------------------------------
@@ -527,8 +562,6 @@ def test_credentials_are_seen_nowhere_after_good_and_bad_days(serve, bed, proxy,
 
 
 def test_a_web_server_that_asks_for_a_password_gets_it_and_nobody_else_sees_it(make_slipway, nginx, trees, tmp_path):
-    from registry_bed_http import tar_gz_of
-
     nginx.put("locked.tar.gz", tar_gz_of(trees()))
     file, secret = tmp_path / "registries", tmp_path / "password"
     write(secret, "not-the-password-but-a-secret\n")
