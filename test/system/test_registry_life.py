@@ -268,6 +268,20 @@ def test_a_server_that_tells_no_length_counts_bytes_without_a_total(make_slipway
     assert progress["done"] == len(data) and progress["total"] in (0, len(data)), progress
 
 
+def test_what_an_mlflow_model_says_of_itself_stands_in_its_revision(serve, mlflow3_bed, trees):
+    says = b"flavors:\n  onnx:\n    data: model.onnx\n    onnx_version: 1.16.0\nsignature:\n  inputs: '[{\"name\": \"x\"}]'\n"
+    mlflow3_bed.publish("described", {**trees(), "MLmodel": says})
+    with FaultyProxy(mlflow3_bed.address) as proxy:
+        service = serve(mlflow3_bed, proxy)
+        uri = mlflow3_bed.uri("described", proxy.address)
+        deploy(service, "described", uri)
+        revision = answered(service.client.get("/v1/deployments/described/revisions"), 200)[0]
+        assert "onnx" in str(revision["facts"]["source"]) and "x" in str(revision["facts"]["source"]), revision
+        assert revision["facts"]["inputs"]  # what the replica found out stands beside it
+        package = answered(service.client.get("/v1/packages"), 200)[0]
+        assert package["source_uri"] == uri, package
+
+
 # ---- bad days -------------------------------------------------------------------------------------------------------
 
 
