@@ -310,7 +310,7 @@ def test_a_program_that_ends_at_once_is_quoted(home, monkeypatch, tmp_path):
         MLModelDeploymentService()
 
 
-def child(home, body):
+def child(home, body, show_pid=True):
     """A Python program with the constructor without arguments; its process."""
     source = f"""
         import asyncio, os, signal, sys, time
@@ -318,12 +318,13 @@ def child(home, body):
         _local.DEFAULT_URL = {_local.DEFAULT_URL!r}
         service = MLModelDeploymentService()
         asyncio.run(service.list_deployments())
-        print(_local._started.pid, flush=True)
+        _local._started and {show_pid} and print(_local._started.pid, flush=True)
         {body}
     """
     paths = os.pathsep.join([str(Path(slipway.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(source)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -344,6 +345,28 @@ def test_the_service_that_was_started_ends_with_the_process(home, end):
     _, said = process.communicate(timeout=60)
     assert "no Slipway service was running: started one" in said
     program.eventually(lambda: not program.lives(pid), 30, f"the service ends when the process {end}")
+
+
+def test_two_processes_that_begin_at_once_share_one_service(home):
+    lines = ["print('none' if _local._started is None else 'mine', flush=True)", "sys.stdin.readline()"]
+    body = "\n        ".join(lines)
+    first, second = child(home, body, show_pid=False), child(home, body, show_pid=False)
+    try:
+        said = sorted(process.stdout.readline().strip() for process in (first, second))
+        assert said == ["mine", "none"], first.stderr.read() + second.stderr.read()
+    finally:
+        for process in (first, second):
+            process.communicate("\n", timeout=60)
+
+
+def test_looking_waits_for_a_controller_that_restarts(service, models):
+    deployments = MLModelDeploymentService(base_url=service.url)
+    status = asyncio.run(deployments.deploy_model(request("one", make.add_one(models))))
+    asyncio.run(settled(deployments, status.deployment_id, "active", "failed"))
+    for _ in range(3):
+        service.kill("controller")
+        assert asyncio.run(deployments.get_deployment_status(status.deployment_id)).deployment_name == "one"
+        assert len(asyncio.run(deployments.list_deployments())) == 1
 
 
 def test_a_forked_child_that_ends_leaves_the_service_to_its_parent(home):

@@ -28,6 +28,7 @@ from ._address import DEFAULT_URL
 START_SECONDS = 60.0
 STOP_SECONDS = 45.0  # requests under way may take as long as the setting `drain` says
 PR_SET_PDEATHSIG = 1
+EXIT_IN_USE = 3  # of `slipway serve`: another one has the state folder
 
 _lock = threading.Lock()
 _started: Started | None = None
@@ -45,7 +46,10 @@ def find_or_start(logger: logging.Logger, token: str | None = None) -> str:
         control = f"unix:{state / 'control.sock'}"
         if answers(control):
             return control
-        _started = Started(find_program(), state, token)
+        try:
+            _started = Started(find_program(), state, token)
+        except InUse:  # another process was a little quicker
+            return _await_the_other(control)
         logger.warning(
             "no Slipway service was running: started one (pid %d) on %s with its state in %s; it is stopped when this process ends",
             _started.pid,
@@ -53,6 +57,16 @@ def find_or_start(logger: logging.Logger, token: str | None = None) -> str:
             state,
         )
         return _started.url
+
+
+def _await_the_other(control: str) -> str:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        for url in (DEFAULT_URL, control):
+            if answers(url):
+                return url
+        time.sleep(0.05)
+    raise errors.UnavailableError(f"another process has started a service, which did not answer within {START_SECONDS:g} s")
 
 
 def stop(logger: logging.Logger | None = None) -> None:
@@ -106,6 +120,10 @@ def state_folder() -> Path:
         return Path(named).absolute()
     home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(home) / "slipway"
+
+
+class InUse(errors.ExternalServiceError):
+    """Another service has the state folder."""
 
 
 class Started:
@@ -185,9 +203,8 @@ class Started:
         while time.monotonic() < end:
             if not self.lives:
                 assert self._process is not None
-                raise errors.ExternalServiceError(
-                    f"slipway serve ended with status {self._process.returncode}: {self._last_words()}"
-                )
+                kind = InUse if self._process.returncode == EXIT_IN_USE else errors.ExternalServiceError
+                raise kind(f"slipway serve ended with status {self._process.returncode}: {self._last_words()}")
             found = re.search(r"supervisor listening .*address=(\S+):(\d+)", self._words())
             if found:
                 host = "127.0.0.1" if found[1] in ("0.0.0.0", "[::]") else found[1]

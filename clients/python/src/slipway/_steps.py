@@ -9,6 +9,7 @@ which awaits: each thing that the service can do is written once.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -111,6 +112,18 @@ class Stream(Generic[T]):
     take: Callable[[bytes], T]
     begin: Callable[[httpx.Headers], None] = lambda headers: None
     resume: Callable[[], Call[Any] | None] = lambda: None
+
+
+def patiently(call: Call[T], patience: float = 15.0) -> Generator[Step, Any, T]:
+    """For calls that change nothing: one that the service cannot answer while a part of it restarts is made again."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return (yield from call)
+        except errors.UnavailableError as error:
+            if error.status_code != 503 or time.monotonic() >= end:
+                raise
+            yield Pause(min(error.retry_after or 0.2, 0.5))
 
 
 # ---- paths and bodies

@@ -12,7 +12,8 @@ from uuid import UUID
 import anyio
 import anyio.to_thread
 
-from . import _local, errors
+from . import _deployments, _local, errors
+from ._steps import patiently
 from .async_client import AsyncClient
 from .models import DeploymentRequest, DeploymentStatusResponse
 
@@ -40,7 +41,8 @@ class MLModelDeploymentService:
     without it the service fetches them itself. `container_registry_client` and `orchestrator_client` are refused: images
     are pushed and replicas are placed by the service, as its settings say.
 
-    Has no state that belongs to an event loop or a thread. All methods raise the errors of slipway.errors.
+    Has no state that belongs to an event loop or a thread. All methods raise the errors of slipway.errors; those that only
+    look wait some seconds for a service that is restarting.
     """
 
     def __init__(
@@ -78,13 +80,13 @@ class MLModelDeploymentService:
 
     async def get_deployment_status(self, deployment_id: UUID | str) -> DeploymentStatusResponse:
         """ResourceNotFoundError."""
-        deployment = await self._client.get_deployment_status(deployment_id)
+        deployment = await self._client.run(patiently(_deployments.get_deployment_status(deployment_id)))
         logger.debug("deployment %s: %s", deployment_id, deployment.status)
         return deployment
 
     async def list_deployments(self, limit: int = 100, offset: int = 0) -> list[DeploymentStatusResponse]:
         """Newest first, inactive ones too."""
-        return await self._client.list_deployments(limit, offset)
+        return await self._client.run(patiently(_deployments.list_deployments(limit, offset)))
 
     async def update_deployment(self, deployment_id: UUID | str, request: DeploymentRequest) -> DeploymentStatusResponse:
         """A new revision (`updating`); what served goes on until the new one does. ResourceNotFoundError,
