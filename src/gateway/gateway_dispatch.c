@@ -73,6 +73,16 @@ static bool matches(const struct pattern *pattern, const struct gateway_slice *s
     return true;
 }
 
+/* Going through the table: a pattern without parameters that matches takes the path from those with parameters behind
+ * it, whatever the method. */
+static bool fits(const struct pattern *pattern, const struct gateway_slice *segments, size_t count, bool *is_literal) {
+    if (!matches(pattern, segments, count)) return false;
+    bool has_parameter = false;
+    for (size_t i = 0; i < count; i++) has_parameter |= !pattern->segments[i].bytes;
+    if (!has_parameter) *is_literal = true;
+    return !has_parameter || !*is_literal;
+}
+
 static void take_parameters(const struct pattern *pattern, const struct gateway_slice *segments,
                             struct gateway_match *match) {
     for (size_t i = 0; i < pattern->segment_count; i++) {
@@ -88,8 +98,9 @@ void gateway_dispatch_find(const struct gateway_dispatch *dispatch, const char *
     struct gateway_slice segments[GATEWAY_SEGMENTS] = {0};
     size_t count = split(path, segments);
     if (!strcmp(method, "HEAD")) method = "GET";
+    bool is_literal = false;
     for (size_t i = 0; i < gateway_endpoint_count; i++) {
-        if (!matches(&dispatch->patterns[i], segments, count)) continue;
+        if (!fits(&dispatch->patterns[i], segments, count, &is_literal)) continue;
         ret_match->path_exists = true;
         if (strcmp(gateway_endpoints[i].method, method)) continue;
         ret_match->endpoint = &gateway_endpoints[i];
@@ -101,9 +112,10 @@ void gateway_dispatch_find(const struct gateway_dispatch *dispatch, const char *
 void gateway_dispatch_allow(const struct gateway_dispatch *dispatch, const char *path, char ret_allow[64]) {
     struct gateway_slice segments[GATEWAY_SEGMENTS] = {0};
     size_t count = split(path, segments), size = 0;
+    bool is_literal = false;
     ret_allow[0] = 0;
     for (size_t i = 0; i < gateway_endpoint_count; i++) {
-        if (!matches(&dispatch->patterns[i], segments, count)) continue;
+        if (!fits(&dispatch->patterns[i], segments, count, &is_literal)) continue;
         const char *method = gateway_endpoints[i].method;
         int more = snprintf(ret_allow + size, 64 - size, "%s%s%s", size ? ", " : "", method,
                             strcmp(method, "GET") ? "" : ", HEAD");

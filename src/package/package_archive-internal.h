@@ -36,6 +36,8 @@ static inline void package_archive_close(struct archive **archive) {
 #define _cleanup_archive_ __attribute__((cleanup(package_archive_close)))
 /* 1 with the next entry, 0 at the end. CONFIGURATION when the archive is broken. */
 int package_archive_next(struct archive *archive, struct archive_entry **ret_entry, struct error **ret_error);
+/* After its last entry: whether a tar has its end, two empty blocks. One that broke off between two files has none. */
+bool package_archive_has_end(struct archive *archive);
 /* The error that libarchive has, or the source's own behind it. */
 int package_archive_fail(struct archive *archive, struct error **ret_error);
 

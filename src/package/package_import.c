@@ -133,8 +133,10 @@ static int look(int descriptor, uint64_t size_bytes, struct package_unpacking un
     struct archive_entry *entry;
     while (result >= 0 && (result = package_archive_next(archive, &entry, ret_error)) > 0)
         result = look_at(archive, entry, &unpacking, survey, &first_link, ret_error);
+    bool has_end = result >= 0 && package_archive_has_end(archive);
     error_free(source.error);
-    if (result < 0 || is_image(survey)) return result;
+    if (result < 0 || is_image(survey)) return result; /* all of an image is digested: nothing of it can lack unseen */
+    if (!has_end) return error_set(ret_error, ERROR_CONFIGURATION, "the archive is broken off: its end is missing");
     if (!unpacking.file_count && !first_link)
         return error_set(ret_error, ERROR_CONFIGURATION, "the archive has no file in it");
     if (!first_link) return 0;

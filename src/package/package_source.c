@@ -126,6 +126,11 @@ int package_archive_next(struct archive *archive, struct archive_entry **ret_ent
     return package_archive_fail(archive, ret_error);
 }
 
+bool package_archive_has_end(struct archive *archive) {
+    if ((archive_format(archive) & ARCHIVE_FORMAT_BASE_MASK) != ARCHIVE_FORMAT_TAR) return true;
+    return archive_filter_bytes(archive, 0) > archive_read_header_position(archive);
+}
+
 /* ---- names ---- */
 
 static int refuse_name(const char *name, const char *why, struct error **ret_error) {

@@ -23,6 +23,7 @@ FIELDS = {
     "collection_reindex": {"destination": "words"},
     "openai_embeddings": {"model": "words"},
     "reindex_task_run": {"source": {"embedding_model_id": "words"}, "dest": {"embedding_model_id": "words"}},
+    "package_build": {"model_uri": MODEL},
     "model_deploy": {"config": {"model_uri": MODEL}},
 }
 # What a name in a path is set to where a run would name nothing that there is.

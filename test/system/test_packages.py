@@ -263,6 +263,7 @@ WRONG = {
     "nothing": (b"", "neither a tar"),
     "words": (b"hello, this is no archive at all" * 40, "neither a tar"),
     "half a tar": (tar_of({"model.onnx": bytes(100_000)})[:50_000], "broken"),
+    "a tar that breaks off between two files": (tar_of({"a": b"1", "b": b"2"})[:1024], "its end is missing"),
     "no file": (archive_of(member("m/", tarfile.DIRTYPE)), "no file"),
     "a zip with a way out": (None, "leads elsewhere"),
     "a bomb": (None, "grows to more than"),
