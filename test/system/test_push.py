@@ -3,9 +3,13 @@ crane and regctl (tools/test-servers), skopeo, and podman, which runs one."""
 
 import gzip
 import json
+import os
 import re
+import shutil
 import socket
 import subprocess
+import tarfile
+import tempfile
 import threading
 from pathlib import Path
 
@@ -377,3 +381,62 @@ def test_a_kill_after_the_push_comes_to_the_same_image(serve, oci_registry, tmp_
         service.kill(pid)
     eventually(lambda: service.client.get("/v1/deployments/killed").json().get("status") == "active")
     assert image_of(service, "killed")[1] == pushed
+
+
+# ---- run
+
+
+def test_a_pushed_image_runs_with_the_model_in_it(serve, oci_registry, tmp_path):  # noqa: F811
+    """A base of one static program, pushed by crane; podman pulls what came of it, runs it, and the files are the model's."""
+    busybox = Path("/bin/busybox")
+    base = tmp_path / "base.tar"
+    with tarfile.open(base, "w") as tar:
+        tar.add(busybox, "bin/busybox")
+        for name in ("cat", "find", "sh"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    crane("append", "--new_layer", base, "--new_tag", f"{oci_registry.host}/custom/busybox:v1", "--oci-empty-base")
+    service = serve(oci_registry)
+    folder = models.add_one(Path(service.settings["model_roots"]) / "m")
+    deployment = service.deploy("runs", folder, config={"serving_image": f"{oci_registry.host}/custom/busybox:v1"})
+    assert deployment["status"] == "active", deployment
+    reference, digest, _ = image_of(service, "runs")
+    image = f"{reference.rpartition(':')[0]}@{digest}"
+    with Podman() as podman:
+        for path in (path for path in folder.rglob("*") if path.is_file()):
+            inside = podman.run(image, "/bin/cat", f"/model/{path.relative_to(folder)}")
+            assert inside == path.read_bytes()
+        assert len(podman.run(image, "/bin/find", "/model", "-type", "f").split()) == len([p for p in folder.rglob("*") if p.is_file()])
+
+
+class Podman:
+    """With storage and state of its own (in a short path, as it asks for), and limits that a container without
+    CAP_SYS_RESOURCE may have."""
+
+    def __init__(self):
+        self.folder = folder = Path(tempfile.mkdtemp(prefix="podman-"))
+        (folder / "run").mkdir(parents=True)
+        conf = folder / "containers.conf"
+        conf.write_text('[containers]\ndefault_ulimits=["nofile=1024:1024","nproc=1024:1024"]\nnetns="host"\ncgroupns="host"\n'
+                        '[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\nevents_logger="file"\n')
+        policy = folder / "policy.json"
+        policy.write_text('{"default":[{"type":"insecureAcceptAnything"}]}')
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "CONTAINERS_CONF": str(conf)}
+        self.command = ["podman", f"--root={folder / 'storage'}", f"--runroot={folder / 'run'}", "--storage-driver=vfs"]
+
+    def run(self, image, *command):
+        pull = [*self.command, "pull", "-q", "--tls-verify=false", f"--signature-policy={self.folder / 'policy.json'}", image]
+        pulled = subprocess.run(pull, capture_output=True, env=self.environment, timeout=60)
+        assert pulled.returncode == 0, pulled.stderr
+        done = subprocess.run([*self.command, "run", "--rm", "--network=host", "--security-opt=seccomp=unconfined", image, *command],
+                              capture_output=True, env=self.environment, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run([*self.command, "system", "reset", "--force"], capture_output=True, env=self.environment, timeout=60)
+        shutil.rmtree(self.folder, ignore_errors=True)
