@@ -683,8 +683,8 @@ int slipway_get_package(struct slipway *service, const char *digest, struct slip
  * it is done. recipe_json may be NULL. SLIPWAY_CONFIGURATION. */
 int slipway_build_package(struct slipway *service, const char *model_uri, const char *recipe_json,
                           struct slipway_task **ret_task, struct slipway_error **ret_error);
-/* Pushes it as an image to "registry/repository:tag", or to "repository:tag" in the service's container registry: a task
- * of kind `push`; its json has metadata.image_digest once it is done. SLIPWAY_CONFIGURATION, SLIPWAY_NOT_FOUND. */
+/* Pushes it as an image to "registry/repository:tag", or to "repository:tag" in the service's container registry: a
+ * task of kind `push`; its json has metadata.image_digest once it is done. SLIPWAY_CONFIGURATION, SLIPWAY_NOT_FOUND. */
 int slipway_push_package(struct slipway *service, const char *digest, const char *reference,
                          struct slipway_task **ret_task, struct slipway_error **ret_error);
 /* SLIPWAY_CONFLICT while something uses it, SLIPWAY_NOT_FOUND. */
