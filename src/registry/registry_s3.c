@@ -84,9 +84,10 @@ static int resolve_prefix(const struct resolving *resolving, struct error **ret_
     const struct registry_s3_uri *uri = resolving->uri;
     _cleanup_free_ char *prefix = text_format("%s%s", uri->key, *uri->key && !text_ends_with(uri->key, "/") ? "/" : "");
     /* One more for the mark of the folder itself. */
+    size_t maximum = count_maximum(resolving->context);
     struct s3_objects objects = {0};
-    int result =
-        s3_list(resolving->s3, uri->bucket, prefix, count_maximum(resolving->context) + 1, &objects, ret_error);
+    int result = s3_list(resolving->s3, uri->bucket, prefix, maximum + 1, &objects, ret_error);
+    if (result == -ERROR_CONFIGURATION) return error_wrap(ret_error, "a model may have %zu files at most", maximum);
     if (result >= 0) result = add_objects(resolving, prefix, &objects, ret_error);
     s3_objects_clear(&objects);
     return result;

@@ -54,7 +54,7 @@ static int end_object(struct listing *listing, struct error **ret_error) {
     if (!object->key || !listing->has_size) return fail(listing, "an object without a key or a size", ret_error);
     struct s3_objects *objects = &listing->objects;
     if (objects->count >= listing->maximum)
-        return error_set(ret_error, ERROR_CONFIGURATION, "more than %zu objects", listing->maximum);
+        return error_set(ret_error, ERROR_CONFIGURATION, "there are more than %zu objects", listing->maximum);
     if (!(objects->count & (objects->count + 1))) /* 0, 1, 3, 7, …: room for twice as many */
         objects->list = mem_resize(objects->list, 2 * objects->count + 1, sizeof *objects->list);
     objects->list[objects->count++] = *object;

@@ -4,18 +4,20 @@ signatures. What all registries promise is in test_registries.py."""
 import base64
 import datetime
 import hashlib
+import http.server
 import json
 import os
 import random
 import re
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 import models as tiny
 from deployments import begin_deploy, deploy, get, infer, settle
-from faulty_proxy import Cut, FaultyProxy
+from faulty_proxy import Cut, Fault, FaultyProxy
 from registry_bed import digest_of
 from servers_s3 import free_port, sign
 from slipway import PROGRAM, ROOT
@@ -85,8 +87,9 @@ def test_a_prefix_of_2500_objects_is_fetched_whole(s3, s3_server):
     folder, lines = s3.fetch("s3://models/pages", "--parallel=8")
     assert len(lines[0]["files"]) == 2500 and lines[0]["resolved_uri"] is None
     assert lines[-1]["tree"] == digest_of(tree)
-    message = s3.fetch("s3://models/pages", "--files-maximum=2499")[1][-1]
-    assert message["error"] == "ConfigurationError" and "2499" in message["message"]
+    for maximum in (2499, 1500):
+        message = s3.fetch("s3://models/pages", f"--files-maximum={maximum}")[1][-1]
+        assert message["error"] == "ConfigurationError" and str(maximum) in message["message"]
 
 
 def test_keys_with_every_odd_character_come_as_they_are(s3, s3_server):
@@ -347,3 +350,120 @@ def test_the_page_goes_as_it_stands(tmp_path):
     done = subprocess.run(["bash", "-ec", ending + script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^status +active$", done.stdout, flags=re.M), done.stdout
+
+
+# ---- what only other servers do, or none should
+
+
+class Listing:
+    """A server that answers every request with the next of some pages, or with the last again. A fake: it verifies
+    nothing; versitygw neither encodes keys, as AWS does, nor lies."""
+
+    def __init__(self, *pages, status=200, headers=None):
+        seen = self.seen = []
+        left = list(pages)
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                seen.append(self.path)
+                body = (left.pop(0) if len(left) > 1 else left[0]).encode()
+                self.send_response(status)
+                for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def listing(*keys, more="", size="1", encoded=False):
+    contents = "".join(f"<Contents><Key>{key}</Key><ETag>&quot;e&quot;</ETag><Size>{size}</Size></Contents>" for key in keys)
+    encoding = "<EncodingType>url</EncodingType>" if encoded else ""
+    next_page = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{more}</NextContinuationToken>" if more else ""
+    return f'<?xml version="1.0"?><ListBucketResult xmlns="x">{encoding}{next_page}{contents}</ListBucketResult>'
+
+
+def test_keys_that_a_server_encodes_are_decoded(s3):
+    with Listing(listing("m/a+b%2Bc%3D%25/%C3%A9", encoded=True, more="t+/="), listing("m/plain")) as server:
+        s3.say(endpoint=server.url)
+        lines = s3.fetch("s3://models/m", "--resolve-only")[1]
+        assert [file["path"] for file in lines[0]["files"]] == ["a b+c=%/é", "plain"]
+        assert "continuation-token=t%2B%2F%3D" in server.seen[1]
+
+
+@pytest.mark.parametrize("pages, part", [
+    (["not XML"], "not the XML of an S3 server"),
+    ([""], "not the XML of an S3 server"),
+    (["<html><body>Welcome</body></html>"], "another document"),
+    ([listing("m/a")[:-19]], "it ends too early"),
+    (['<!DOCTYPE a [<!ENTITY e "x">]>' + listing("m/a&e;")], "not the XML of an S3 server"),
+    ([listing("elsewhere/a")], "does not begin with what was asked for"),
+    ([listing("m/a", size="-1")], "a size that is none"),
+    ([listing("m/a", size=str(2**60))], "a size that is none"),
+    ([listing("m/%zz", encoded=True)], "badly encoded"),
+    ([listing("m/%FF", encoded=True)], "not UTF-8"),
+    ([listing("m/a", more="same")], "does not say how to go on"),
+    ([listing(more=str(number)) for number in range(200)], "page after page with nothing in it"),
+])
+def test_a_list_that_lies_is_refused(s3, pages, part):
+    with Listing(*pages) as server:
+        s3.say(endpoint=server.url)
+        s3.fails("s3://models/m", part)
+
+
+@pytest.mark.parametrize("keys", [["m/../a"], ["m//a"], ["m/a/./b"], ["m/a", "m/A"], ["m/a", "m/a/b"], ["m/a%0Ab"], ["m/" + 2000 * "a"]])
+def test_a_key_that_no_folder_can_have_is_refused(s3, keys):
+    with Listing(listing(*keys, encoded=True)) as server:
+        s3.say(endpoint=server.url)
+        s3.fails("s3://models/m", "s3://models/m", error="ConfigurationError")
+
+
+def test_a_model_of_a_petabyte_is_refused_before_a_byte_is_asked_for(s3):
+    with Listing(listing("m/a", size=str(2**50))) as server:
+        s3.say(endpoint=server.url)
+        last = s3.fetch("s3://models/m", "--size-maximum=1000000")[1][-1]
+        assert last["error"] == "ConfigurationError" and len(server.seen) == 1
+
+
+def test_a_bucket_of_another_region_is_told(s3):
+    words = "<Error><Code>PermanentRedirect</Code><Message>Use another endpoint.</Message></Error>"
+    with Listing(words, status=301, headers={"x-amz-bucket-region": "eu-central-1", "Location": "http://127.0.0.1:1/"}) as server:
+        s3.say(endpoint=server.url)
+        s3.fails("s3://models/m", "PermanentRedirect", "the bucket is in the region eu-central-1 and was asked for in us-east-1")
+
+
+class LostAnswer(Fault):
+    """The upload is completed, and nobody hears of it."""
+
+    count = 0
+
+    def change(self, answer):
+        if answer.method == "POST" and "uploadId" in answer.target and not self.count:
+            self.count += 1
+            return b""
+        return answer.head + answer.body
+
+
+def test_an_upload_whose_last_answer_is_lost_is_whole_all_the_same(s3, s3_server, tmp_path):
+    s3_server.make_bucket("parts")
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(65 << 20)
+    with FaultyProxy(s3_server.address) as proxy:
+        proxy.fault = LostAnswer()
+        s3.say(endpoint="http://{}:{}".format(*proxy.address))
+        assert s3.call("write", "s3://parts/lost", tmp_path / "large") == []
+        assert proxy.fault.count == 1 and s3.call("head", "s3://parts/lost")[0]["size"] == 65 << 20
