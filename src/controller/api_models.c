@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "batch/batch.h"
 #include "controller/api.h"
 #include "controller/collections.h"
 #include "controller/registries.h"
@@ -140,6 +141,9 @@ static int deploy_existing(struct api_call *call, struct store_transaction *tx, 
                            struct deployment_request *request, const struct deployment *deployment, char **ret_task_id,
                            struct error **ret_error) {
     bool failed_for_good = deployment->status == DEPLOYMENT_FAILED && !deployment->serving_revision;
+    if (batch_is_job(deployment->target_json))
+        return error_set(ret_error, ERROR_CONFLICT, "the name %s is taken by the batch job %s: DELETE frees it",
+                         deployment->name, deployment->id);
     if (request->model_uri && !text_equal(request->model_uri, deployment->model_uri) && !failed_for_good)
         return error_set(ret_error, ERROR_CONFLICT,
                          "model %s is deployed from %s, not %s: PUT /v1/deployments/%s changes it", model->model_id,

@@ -326,6 +326,8 @@ def test_a_job_is_no_service(batch, models, data):
     answer = batch.client.post("/deploy", json={"embedding_model_id": "other", "config": {
         "model_uri": str(model), "deployment_target_config": as_job["deployment_target_config"]}})
     assert answer.status_code == 400 and "begun by POST /v1/deployments" in answer.text
+    answer = batch.client.post("/deploy", json={"embedding_model_id": "job", "config": {"model_uri": str(model)}})
+    assert answer.status_code == 409 and "taken by the batch job" in answer.text
     models_answer = batch.client.get("/v1/models").json()
     assert [model["id"] for model in models_answer["data"]] == ["service"]
 
