@@ -235,18 +235,20 @@ static int drop_stale_pins(struct store_transaction *tx, struct error **ret_erro
         "");
 }
 
-/* Rows of unused packages whose files have gone: a deployment that names one has to fetch it. */
+/* Rows of unused packages whose files have gone (a restore without packages): a deployment that names one has to fetch
+ * it, and what was uploaded has to be uploaded again. */
 static int drop_rows_without_files(struct controller *controller, struct store_transaction *tx,
                                    struct error **ret_error) {
     _cleanup_pairs_ struct pairs unused = {0};
     int result = ask_pairs(tx,
-                           "SELECT digest, NULL FROM packages WHERE NOT EXISTS (SELECT 1 FROM pins WHERE pins.subject "
-                           "= 'package:' || packages.digest)",
+                           "SELECT digest, 'kept:' || digest FROM packages WHERE NOT EXISTS (SELECT 1 FROM pins WHERE "
+                           "pins.subject = 'package:' || packages.digest AND substr(holder, 1, 5) <> 'kept:')",
                            &unused, ret_error);
     for (size_t i = 0; i < unused.count && result >= 0; i++) {
         _cleanup_free_ char *path = NULL;
         if (controller->packages->locate(controller->package_store, unused.items[i].first, &path, NULL) >= 0) continue;
         result = store_run(tx, NULL, ret_error, "DELETE FROM packages WHERE digest = ?", "t", unused.items[i].first);
+        if (result >= 0) result = pin_release(tx, unused.items[i].second, ret_error);
     }
     return result;
 }

@@ -201,6 +201,25 @@ def test_an_upload_stays_until_it_is_removed_whatever_the_budget(slipway, models
     assert slipway.client.delete(f"/v1/packages/{digest}").status_code == 404
 
 
+def test_a_state_with_packages_of_their_own_is_backed_up_checked_and_restored(make_slipway, models, tmp_path):
+    service = make_slipway().start()
+    digest = upload(service, tar_of_folder(tiny.add_one(models)))["digest"]
+
+    def slipway(*arguments):
+        return json.loads(subprocess.run([service.program, *arguments, "--json"], check=True, capture_output=True, timeout=60).stdout)
+
+    slipway("backup", str(tmp_path / "backup"), "--state", str(service.state))
+    slipway("backup", str(tmp_path / "lean"), "--state", str(service.state), "--without-packages")
+    service.stop()
+    for name, there in (("backup", [digest]), ("lean", [])):
+        state = tmp_path / f"restored-{name}"
+        slipway("restore", str(tmp_path / name), "--state", str(state))
+        again = make_slipway(state=state).start()
+        assert [row["digest"] for row in listed(again)] == there, name
+        again.stop()
+        slipway("check", "--state", str(state))
+
+
 def test_two_prunes_at_once_remove_each_package_once(slipway, models):
     digests = {upload(slipway, tar_of({"model.onnx": os.urandom(1000)}))["digest"] for _ in range(20)}
     answers = []
