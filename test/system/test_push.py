@@ -323,6 +323,17 @@ def test_a_base_in_another_registry_is_copied(serve, oci_registry, guarded_regis
     assert not list((service.state / "packages" / "incoming").iterdir())
 
 
+def test_layers_that_a_registry_does_not_mount_are_copied(serve, referrers_registry):  # noqa: F811
+    push_base(referrers_registry)
+    service = serve(referrers_registry)
+    folder = models.add_one(Path(service.settings["model_roots"]) / "m")
+    deployment = service.deploy("unmounted", folder, config={"serving_image": f"{referrers_registry.host}/custom/model-server:v1.0"})
+    assert deployment["status"] == "active", deployment
+    reference, digest, _ = image_of(service, "unmounted")
+    assert crane("digest", reference).strip() == digest
+    crane("validate", "--remote", reference)
+
+
 def test_a_name_without_a_registry_lies_in_the_container_registry(serve, oci_registry):  # noqa: F811
     push_base(oci_registry, "models/custom/my-model-server")
     service = serve(oci_registry)

@@ -14,8 +14,8 @@ import pytest
 import models
 from faulty_proxy import Fault, FaultyProxy
 from registry_bed import digest_of as tree_of
-from servers_oci import (CONFIG, INDEX, LAYER, PASSWORD, TITLE, USER, digest_of, guarded_registry, oci_registry, tar_of,
-                         token_registry, token_server)  # noqa: F401
+from servers_oci import (EMPTY, INDEX, LAYER, MANIFEST, PASSWORD, TITLE, USER, digest_of, guarded_registry, oci_registry,  # noqa: F401
+                         referrers_registry, tar_of, token_registry, token_server)
 from slipway import eventually
 from test_registries import TOOL, Outcome
 
@@ -249,7 +249,7 @@ class Forge(Fault):
 
 @pytest.mark.parametrize("word, old, new, part", [
     ("manifests/", b"model.onnx", b"m0del.onnx", "what came has the digest"),
-    ("blobs/", b"onnx onnx", b"onnx 0nnx", "its SHA-256 is"),
+    ("blobs/", b"onnx onnx", b"onnx 0nnx", "its sha256 is"),
 ])
 def test_a_registry_that_lies_about_digests_is_caught(oci_registry, fetch, word, old, new, part):  # noqa: F811
     digest = oci_registry.push_files("models/lies", "v1", FILES)
@@ -386,3 +386,33 @@ def test_a_model_in_a_registry_is_deployed_and_pinned(make_slipway, oci_registry
                                                           "deployment_target_config": {"type": "api_service"}})
     assert answer.status_code == 400 and "oci: is not configured" in answer.json()["detail"], answer.text
     eventually(lambda: service.client.get("/readyz").status_code == 200)
+
+
+# ---- referrers
+
+
+def call(registry, *arguments):
+    done = subprocess.run([TOOL.parent / "oci_client", registry.host, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("has_api", [False, True], ids=["tag", "api"])
+def test_what_refers_to_an_image_is_found_by_the_api_or_by_the_tag(request, tmp_path, has_api):
+    registry = request.getfixturevalue("referrers_registry" if has_api else "oci_registry")
+    subject = registry.push_files("models/subject", "v1", FILES)
+    assert json.loads(call(registry, "referrers", "models/subject", subject))["manifests"] == []
+    digests = []
+    for number in (1, 2, 2):
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": f"application/vnd.example.note{number}",
+                    "config": registry.describe("models/subject", EMPTY, b"{}"), "layers": [registry.describe("models/subject", EMPTY, b"{}")],
+                    "subject": {"mediaType": MANIFEST, "digest": subject, "size": 1}, "annotations": {"number": str(number)}}
+        (tmp_path / "manifest").write_text(json.dumps(manifest))
+        digests.append(call(registry, "put", "models/subject", f"note{number}", str(tmp_path / "manifest")).strip())
+    found = json.loads(call(registry, "referrers", "models/subject", subject))["manifests"]
+    assert {entry["digest"] for entry in found} == set(digests) and len(found) == 2
+    if not has_api:  # what we wrote ourselves
+        assert [entry["artifactType"] for entry in found] == ["application/vnd.example.note1", "application/vnd.example.note2"]
+        assert [entry["annotations"] for entry in found] == [{"number": "1"}, {"number": "2"}]
+    tag = registry.client.get(f"/v2/models/subject/manifests/{subject.replace(':', '-')}", headers={"Accept": INDEX})
+    assert tag.status_code == (404 if has_api else 200)
