@@ -381,6 +381,7 @@ int controller_main(struct settings *settings) {
     uv_loop_t loop;
     _cleanup_error_ struct error *error = NULL;
     signal(SIGPIPE, SIG_IGN);
+    setenv("UV_THREADPOOL_SIZE", "8", 0); /* packages that are made of uploads take up to UPLOADS_MAXIMUM of them */
     open_log(settings);
     uv_loop_init(&loop);
     process.controller.loop = &loop;
