@@ -403,6 +403,22 @@ def test_every_operation_of_the_service_has_a_call(client, models):
     assert described - sent - NOT_CALLED == set()
 
 
+REQUESTS = ("DeploymentRequest", "DeploymentTargetConfig", "ModelConfig", "ReindexRequest", "MinimumOverlap")
+ANSWERS = ("DeploymentStatusResponse", "Revision", "Event", "LogLine", "Task", "Progress", "ErrorRecord", "FailedItem", "Process")
+ANSWERS += ("Collection", "Index", "Document", "Hit", "ReindexTask", "ModelTask", "Token", "Package")
+
+
+def test_the_models_have_the_fields_of_the_description(client):
+    from slipway import models as ours
+
+    schemas = httpx.get(client.url + "/openapi.json").json()["components"]["schemas"]
+    for name in REQUESTS:
+        assert set(getattr(ours, name).model_fields) == set(schemas[name]["properties"]), name
+    assert set(ours.ResourceConfig.model_fields) == set(schemas["ResourceAllocation"]["properties"])
+    unknown = {name: set(schemas[name]["properties"]) - set(getattr(ours, name).model_fields) for name in ANSWERS}
+    assert {name: fields for name, fields in unknown.items() if fields} == {}
+
+
 def first_of(method, model):
     """(method, path) of the first request of an operation, with x for whatever it needs."""
     parameters = inspect.signature(method.__wrapped__).parameters.values()

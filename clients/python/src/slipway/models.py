@@ -56,12 +56,19 @@ class DeploymentTargetConfig(Request):
     port: int | None = None
     strategy: str | None = None  # "rolling" or "recreate"
     env: dict[str, str] | None = None
-    # of a batch job:
+    # of a batch job (docs/batch-jobs.md):
     input_uri: str | None = None
     output_uri: str | None = None
-    format: str | None = None
+    format: str | None = None  # "ndjson" or "csv"
     batch_size: int | None = None
+    part_rows: int | None = None
     on_error: str | None = None  # "fail" or "skip"
+    priority: str | None = None  # "idle" or "normal"
+    id_field: str | None = None
+    input_field: str | None = None
+    output_field: str | None = None
+    inputs: dict[str, str] | None = None
+    outputs: dict[str, str] | None = None
 
 
 class DeploymentRequest(Request):
@@ -136,6 +143,8 @@ class Revision(Answer):
     deployed_model_version: str | None = None
     package_digest: str | None = None
     encoder_digest: str | None = None
+    image_reference: str | None = None  # where a container registry has it as an image
+    image_digest: str | None = None
     deployment_target_config: dict[str, Any] | None = None
     recipe: dict[str, Any] | None = None
     facts: dict[str, Any] | None = None
@@ -211,6 +220,7 @@ class FailedItem(Answer):
     id: str
     stage: str  # inference upsert other
     detail: str
+    line: int | None = None  # of a batch job's input
 
 
 class ReindexTask(ModelTask):
