@@ -81,8 +81,8 @@ static void write_progress(void *context, const struct batch_progress *progress)
     if (store_run(tx, NULL, NULL,
                   "UPDATE tasks SET progress_done = ?, progress_total = ?, progress_rate = ?, progress_failed = ?, "
                   "updated_at = ? WHERE id = ?",
-                  "iidiit", progress->rows + progress->rejected, progress->total, progress->rate, progress->rejected, clock_wall_ms(),
-                  work->run->task.id) >= 0)
+                  "iidiit", progress->rows + progress->rejected, progress->total, progress->rate, progress->rejected,
+                  clock_wall_ms(), work->run->task.id) >= 0)
         step_commit(work->run, TAKE(tx), NULL);
 }
 
