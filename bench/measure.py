@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import machine
+import measure_batch
 import measure_control
 import measure_gateway
 import measure_growth
 import measure_peers
+import measure_registries
 import measure_reindex
 import measure_search
 import measure_searching
@@ -24,7 +26,7 @@ import service
 RESULTS = Path(__file__).parent / "RESULTS.md"
 NOTES = Path(__file__).parent / "NOTES.md"
 SECTIONS = ("throughput", "peers", "update", "start", "gateway", "control", "growth", "reindex", "writes", "search",
-            "searching", "switch")
+            "searching", "switch", "registries", "batch")
 
 
 def parse():
@@ -87,6 +89,10 @@ def main():
         parts.append(measure_searching.measure(options.documents, 15 * options.seconds))
     if "switch" in wanted:
         parts.append(measure_switch.measure(options.documents, 2 * options.rounds))
+    if "registries" in wanted:
+        parts.append(measure_registries.measure(options.rounds))
+    if "batch" in wanted:
+        parts.append(measure_batch.measure(options.rounds, options.documents))
     notes = NOTES.read_text()
     text = "\n".join([*parts, notes])
     print(text)

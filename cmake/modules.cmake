@@ -13,7 +13,7 @@ slipway_module(s3         USES base transfer                                LIBS
 slipway_module(oci        USES base transfer                                LIBS crypto)
 slipway_module(registry   USES base transfer s3 oci                         LIBS crypto archive yaml)
 slipway_module(package    USES base                                         LIBS archive crypto)
-slipway_module(batch      USES base http s3 registry transfer               LIBS uv)
+slipway_module(batch      USES base http transfer s3                        LIBS uv)
 slipway_module(target     USES base wire                                    LIBS)
 slipway_module(supervisor USES base wire                                    LIBS)
 slipway_module(gateway    USES base http wire store collection vector       LIBS uv curl)

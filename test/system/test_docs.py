@@ -61,7 +61,7 @@ def test_every_call_of_the_library_in_the_page_is_in_the_header():
 
 # ---- what the pages point to
 
-TEST_NAME = re.compile(r"`((?:unit|contract|system)/[\w.]+)::(\w+)`")
+TEST_NAME = re.compile(r"`((?:unit|contract|system|clients/[\w-]+/tests)/[\w.]+)::(\w+)`")
 
 
 def defines(text, name):
@@ -75,7 +75,7 @@ def defines(text, name):
 def test_every_test_that_a_page_names_exists(path):
     missing = []
     for file, name in TEST_NAME.findall(path.read_text()):
-        source = ROOT / "test" / file
+        source = (ROOT if file.startswith("clients/") else ROOT / "test") / file
         if not source.exists() or not defines(source.read_text(), name):
             missing.append(f"{file}::{name}")
     assert missing == []
