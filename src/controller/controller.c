@@ -339,7 +339,7 @@ static void close_parts(struct process *process) {
     engine_stop(controller->engine);
     if (controller->api) api_close(controller->api);
     uv_walk(controller->loop, close_handle, NULL);
-    uv_run(controller->loop, UV_RUN_DEFAULT);
+    while (uv_run(controller->loop, UV_RUN_DEFAULT)) continue; /* the first still obeys end() when none ran before */
     engine_free(controller->engine);
     outbox_free(controller->outbox);
     api_free(controller->api);
