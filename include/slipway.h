@@ -110,6 +110,14 @@ struct slipway_deployment_request {
     const char *tags_json; /* any JSON object */
     const char *recipe_json; /* a JSON object: what overrides the model folder's own recipe */
     const char *idempotency_key; /* deploy only: the same key and request give the same deployment */
+    /* Of type "batch_inference_job" (docs/batch-jobs.md); NULL and 0 for the service's defaults. */
+    const char *input_uri, *output_uri;
+    const char *format; /* ndjson csv */
+    const char *on_error; /* fail skip */
+    const char *priority; /* idle normal */
+    const char *id_field, *input_field, *output_field;
+    const char *inputs_json, *outputs_json; /* JSON objects: the field of each of the model's inputs, outputs */
+    uint32_t batch_size, part_rows;
 };
 
 struct slipway_progress {
@@ -530,9 +538,9 @@ int slipway_switch(struct slipway *service, const char *collection, const char *
 int slipway_rollback_collection(struct slipway *service, const char *collection, struct slipway_task **ret_task,
                                 struct slipway_error **ret_error);
 
-/* What a re-index could not embed. */
+/* What a re-index could not embed, or a row that a batch job rejected. */
 struct slipway_failed_item {
-    const char *id;
+    const char *id; /* of the document; of a row: its line in the input, as text */
     const char *stage; /* inference upsert other */
     const char *detail;
 };

@@ -86,6 +86,7 @@ PARSERS = {
     "controller/api_models.c": {"parse_deploy": "ModelDeployRequest", "parse_delete": "ModelDeleteRequest"},
     "controller/api_upgrade.c": {"read_body": "UpgradeRequest"},
     "controller/api_packages.c": {"api_package_build": "PackageBuildRequest", "api_package_prune": "PackagePruneRequest"},
+    "controller/api_push.c": {"api_package_push": "PackagePushRequest"},
     "controller/api_deployments.c": {"check_no_body": "NothingRequest"},
     "gateway/gateway_bulk.c": {"take_list": "DocumentList"},
     "gateway/gateway_search.c": {"read_body": "SearchRequest"},
