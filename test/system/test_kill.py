@@ -342,7 +342,7 @@ def test_what_the_disk_does_not_hold_fails_with_the_cause_and_what_serves_goes_o
     deploy(slipway, "sum", tiny.add_one(models))
     with Busy(httpx_client(slipway, "sum", (1,)), httpx_client(slipway, "sum", (1,))) as busy:
         failed = deploy(slipway, "large", tiny.padded(models, mebibytes=40), status="failed")
-        assert "No space left on device" in failed["message"] or "full" in failed["message"], failed
+        assert "the model has 40.0 MiB, and the disk of the state folder has" in failed["message"], failed
         failed = update(slipway, "sum", tiny.padded(models, mebibytes=40), status="failed")
         assert failed["serving_revision"] == 1
         check_truth(slipway, {("sum", 1): 1})

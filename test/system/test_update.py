@@ -336,8 +336,10 @@ def test_a_single_replica_that_is_killed_comes_back_and_the_message_tells(slipwa
     assert new != old
 
     def death_and_return():
-        died, came = [event["message"] for event in events(slipway, "sum", "replica")][-2:]
-        return "killed by signal 9" in died and came.endswith("is up")
+        told = [event["message"] for event in events(slipway, "sum", "replica")]
+        died = next((n for n, message in enumerate(told) if "killed by signal 9" in message), None)
+        assert died is not None and any(message.endswith("is up") for message in told[died + 1:]), told
+        return True
 
     eventually(death_and_return)
     eventually(lambda: "message" not in get(slipway, "sum"))
