@@ -189,10 +189,16 @@ struct replica_view {
     uint64_t incarnation, pid, restarts;
     char *address; /* where it was up last */
     char *report_json, *cause, *error_json, *log_tail; /* owned copies; may be NULL */
+    /* What nobody has recorded yet: the cause of its last death, and that it came up after that. Numbered, so that who
+     * records them can say up to where (replicas_told); 0: nothing. */
+    char *death;
+    uint64_t news, death_news, came_news;
 };
 void replica_view_clear(struct replica_view *view);
 /* Any thread. */
 void replicas_get(struct replicas *replicas, const char *replica_id, struct replica_view *ret_view);
+/* The news up to view->news are recorded. Any thread. */
+void replicas_told(struct replicas *replicas, const char *replica_id, uint64_t news);
 size_t replicas_count_up(struct replicas *replicas, const char *const *replica_ids, size_t count);
 
 /* ---- API (api.c and api_*.c): HTTP on <state>/run/controller.sock ---- */

@@ -149,15 +149,15 @@ static int serving_changed(struct controller *controller, struct store_transacti
                            const struct replica_known *known, const struct replica_view *view, int64_t *ret_generation,
                            struct error **ret_error) {
     if (view->final_down) return give_up(controller, tx, replica_id, known, view, ret_generation, ret_error);
-    bool died = view->cause && !view->pid; /* and not: is being started again */
-    if (view->up || died) {
-        _cleanup_free_ char *words =
-            view->up    ? text_format("replica %s is up", replica_id)
-            : view->pid ? text_format("replica %s is started again; it went down: %s", replica_id, view->cause)
-                        : text_format("replica %s is down: %s", replica_id, view->cause);
-        int result = event_add(tx, "replica", known->deployment_id, NULL, words, NULL, ret_error);
-        if (result < 0) return result;
-    }
+    /* It may have died and come back before this looks: both are told, once. */
+    _cleanup_free_ char *died =
+        view->death_news ? text_format("replica %s is down: %s", replica_id, view->death ? view->death : "it is gone")
+                         : NULL;
+    _cleanup_free_ char *came = view->came_news ? text_format("replica %s is up", replica_id) : NULL;
+    int result = 0;
+    if (died) result = event_add(tx, "replica", known->deployment_id, NULL, died, NULL, ret_error);
+    if (result >= 0 && came) result = event_add(tx, "replica", known->deployment_id, NULL, came, NULL, ret_error);
+    if (result < 0) return result;
     return health_update(controller, tx, known->deployment_id, ret_error);
 }
 
@@ -196,9 +196,12 @@ int health_replica_changed(struct controller *controller, const char *replica_id
                                     view.cause ? view.cause : "stopped", ret_error);
     else if (text_equal(known.state, "serving"))
         result = serving_changed(controller, tx, replica_id, &known, &view, &generation, ret_error);
-    else
-        return 0; /* its task waits for it */
+    else { /* its task waits for it; what became of it while it comes is no news */
+        if (view.up) replicas_told(controller->replicas, replica_id, view.news);
+        return 0;
+    }
     if (result < 0 || (result = store_commit(TAKE(tx), ret_error)) < 0) return result;
+    replicas_told(controller->replicas, replica_id, view.news);
     if (leaves) {
         replicas_forget(controller->replicas, replica_id);
         replica_log_remove(controller, replica_id);

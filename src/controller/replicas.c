@@ -38,6 +38,7 @@ struct replicas *replicas_new(void) {
 
 void replica_view_clear(struct replica_view *view) {
     free(view->address);
+    free(view->death);
     free(view->report_json);
     free(view->cause);
     free(view->error_json);
@@ -107,8 +108,12 @@ static void apply(struct replica_view *view, const struct target_event *event) {
         replace(&view->cause, NULL);
         replace(&view->error_json, NULL);
         replace(&view->log_tail, NULL);
+        view->came_news = ++view->news;
     } else if (event->kind == TARGET_DOWN) {
         view->pid = 0;
+        replace(&view->death, event->cause);
+        view->death_news = ++view->news;
+        view->came_news = 0;
         replace(&view->cause, event->cause);
         replace(&view->error_json, event->error_json);
         replace(&view->log_tail, event->log_tail);
@@ -169,11 +174,23 @@ void replicas_get(struct replicas *replicas, const char *replica_id, struct repl
     if (entry) {
         *ret_view = entry->view;
         ret_view->address = text_copy(entry->view.address);
+        ret_view->death = text_copy(entry->view.death);
         ret_view->report_json = text_copy(entry->view.report_json);
         ret_view->cause = text_copy(entry->view.cause);
         ret_view->error_json = text_copy(entry->view.error_json);
         ret_view->log_tail = text_copy(entry->view.log_tail);
     }
+    pthread_mutex_unlock(&replicas->mutex);
+}
+
+void replicas_told(struct replicas *replicas, const char *replica_id, uint64_t news) {
+    pthread_mutex_lock(&replicas->mutex);
+    struct entry *entry = find(replicas, replica_id);
+    if (entry && entry->view.death_news <= news) {
+        replace(&entry->view.death, NULL);
+        entry->view.death_news = 0;
+    }
+    if (entry && entry->view.came_news <= news) entry->view.came_news = 0;
     pthread_mutex_unlock(&replicas->mutex);
 }
 
