@@ -8,16 +8,9 @@
 enum { FIELD_BEGINS = BATCH_CSV_BEGINS, FIELD_PLAIN, FIELD_QUOTED, FIELD_CLOSED };
 
 char batch_csv_scan(char state, char byte) {
-    switch (state) {
-    case FIELD_QUOTED: return byte == '"' ? FIELD_CLOSED : FIELD_QUOTED;
-    case FIELD_CLOSED:
-        if (byte == '"') return FIELD_QUOTED; /* a doubled one */
-        break;
-    case FIELD_BEGINS:
-        if (byte == '"') return FIELD_QUOTED;
-        break;
-    default: break;
-    }
+    if (state == FIELD_QUOTED) return byte == '"' ? FIELD_CLOSED : FIELD_QUOTED;
+    /* One that opens a field, or the second of a doubled one. */
+    if (byte == '"' && (state == FIELD_BEGINS || state == FIELD_CLOSED)) return FIELD_QUOTED;
     return byte == ',' || byte == '\n' ? FIELD_BEGINS : FIELD_PLAIN;
 }
 
