@@ -61,7 +61,9 @@ static void make_package(struct bed *bed) {
     assert_int_equal(folder_packages.publish(store, "task", &info, NULL), 0);
     folder_packages.close(store);
     memcpy(bed->digest, info.digest, sizeof bed->digest);
-    _cleanup_free_ char *rows = text_format("INSERT INTO packages VALUES ('%s', 7, 1, 0, 0, 0)", bed->digest);
+    _cleanup_free_ char *rows = text_format(
+        "INSERT INTO packages (digest, size_bytes, file_count, created_at, used_at, seen_memory_bytes) VALUES ('%s', 7, 1, 0, 0, 0)",
+        bed->digest);
     control(bed, rows);
 }
 
