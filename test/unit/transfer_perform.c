@@ -373,7 +373,7 @@ static void the_proxies_of_the_environment_are_not_used(void **state) {
 static void a_url_with_a_password_or_another_host_is_not_asked(void **state) {
     struct place *place = *state;
     static const struct rough_answer answers[] = {{.bytes = OK}};
-    _cleanup_free_ char *url = serve(place, answers, 1);
+    free(serve(place, answers, 1));
     _cleanup_free_ char *with_password = text_format("http://user:hidden@%s/thing", place->host);
     int result = ask(place, &(struct transfer_request){.url = with_password});
     expect_error(place, result, false, "user or password");
