@@ -256,8 +256,7 @@ static int is_leaving_for_good(struct step_run *run, enum task_status ending, bo
 
 int engine_undo(struct step_run *run, enum task_status ending, const struct error *why, struct error **ret_error) {
     if (run->task.collection) return collection_task_undo(run, ending, why, ret_error);
-    if (package_task_is(&run->task)) return package_task_undo(run, ending, why, ret_error);
-    if (push_task_is(&run->task)) return push_task_undo(run, ending, why, ret_error);
+    if (package_task_is(&run->task) || push_task_is(&run->task)) return package_task_undo(run, ending, why, ret_error);
     _cleanup_state_ struct step_state state = {0};
     step_state_read(&run->task, &state);
     _cleanup_free_ char *old_words = NULL;

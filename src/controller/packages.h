@@ -100,5 +100,5 @@ int package_task_load(const struct task *task, struct revision *ret_revision, st
 struct step_run;
 int package_task_record(struct step_run *run, struct store_transaction *tx, const char *digest,
                         struct error **ret_error);
-/* The bad end: nothing of it stays. */
+/* The bad end, also of a push: nothing of it stays, neither folder nor pin. */
 int package_task_undo(struct step_run *run, enum task_status ending, const struct error *why, struct error **ret_error);

@@ -75,5 +75,3 @@ int push_task_record(struct step_run *run, struct store_transaction *tx, const c
 char *push_task_detail(const struct task *task);
 /* In the caller's transaction. CONFLICT when the package has gone. */
 int push_task_restart(struct store_transaction *tx, const struct task *task, struct error **ret_error);
-/* The bad end: the pin goes. */
-int push_task_undo(struct step_run *run, enum task_status ending, const struct error *why, struct error **ret_error);

@@ -86,17 +86,3 @@ int push_task_restart(struct store_transaction *tx, const struct task *task, str
         return result;
     return task_set_status(tx, task->id, TASK_PENDING, NULL, NULL, ret_error);
 }
-
-int push_task_undo(struct step_run *run, enum task_status ending, const struct error *why, struct error **ret_error) {
-    int result = pins_let_go(run->controller, NULL, 0, run->task.id, ret_error);
-    _cleanup_transaction_ struct store_transaction *tx = NULL;
-    _cleanup_task_ struct task task = {0};
-    if (result < 0 || (result = store_begin(run->controller->store, &tx, ret_error)) < 0 ||
-        (result = task_load(tx, run->task.id, &task, ret_error)) < 0)
-        return result;
-    _cleanup_free_ char *detail = why           ? error_text(why)
-                                  : task.detail ? text_format("canceled: %s", task.detail)
-                                                : text_copy("canceled");
-    if ((result = task_set_status(tx, run->task.id, ending, detail, why, ret_error)) < 0) return result;
-    return step_commit(run, TAKE(tx), ret_error);
-}
